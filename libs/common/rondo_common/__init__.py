@@ -1,0 +1,1 @@
+"""What every Rondo service shares: records, topics, the stream loop, time, ids."""

@@ -1,0 +1,291 @@
+"""How every process starts, says that it is well, and ends.
+
+A service's `main` builds its parts and hands them to `run`, which owns signals, logging, the
+servers' life and the exit code:
+
+    def main(settings: Settings) -> int:
+        return lifecycle.run(settings, lambda life: start(life, settings))
+
+    async def start(life: Life, settings: Settings) -> None:
+        worker = Worker(...)                                     # a blocking loop with run() and stop()
+        life.thread("stream", worker.run, stop=worker.stop)
+        app = lifecycle.health_app(worker.ready, [Route("/v1/x", x)])
+        await life.http(app, settings.http_port)
+        await life.grpc(rpc.Servicer(profiles_pb2, add_ProfilesServicer_to_server, servicer),
+                        port=settings.grpc_port, ready=worker.ready)
+        life.task("refresh", refresh(life))                      # a coroutine that should not end by itself
+        life.on_stop(redis.aclose)                               # run at the end, last added first
+
+`start` returns when all is begun. The process ends at SIGTERM or SIGINT (exit 0, within `grace`
+seconds), or when a thread or task ends or raises by itself (exit 1: the supervisor starts it
+again). A second signal ends it at once.
+"""
+
+import asyncio
+import inspect
+import os
+import signal
+import socket
+import threading
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from rondo_common import telemetry
+from rondo_common.settings import Settings
+
+GRACE_S = 4.0
+"""Seconds a process may take to end; the supervisor kills it after 5."""
+
+Ready = Callable[[], tuple[bool, str]]
+"""Says whether the process can do its work, and what it misses when it can't. Quick and without I/O."""
+
+log = telemetry.logger(__name__)
+
+
+class Life:
+    """What a process consists of while it lives. Made by `run`; see the module's example."""
+
+    def __init__(self, settings: Settings):
+        self.settings = settings
+        self._stop = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self._failed = False
+        self._tasks: list[asyncio.Task[None]] = []
+        self._threads: list[tuple[threading.Thread, Callable[[], Any] | None]] = []
+        self._servers: list[uvicorn.Server] = []
+        self._closers: list[Callable[[], Any]] = []
+
+    @property
+    def stopping(self) -> bool:
+        """True once the end has begun."""
+        return self._stop.is_set()
+
+    async def stopped(self) -> None:
+        """Wait for the end to begin."""
+        await self._stop.wait()
+
+    def stop(self, failed: bool = False) -> None:
+        """Begin the end; from any thread. `failed` makes the exit code 1."""
+        self._failed = self._failed or failed
+        self._loop.call_soon_threadsafe(self._stop.set)
+
+    def task(self, name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run a coroutine for as long as the process lives; cancelled at the end."""
+
+        async def watched() -> None:
+            try:
+                await work
+            except asyncio.CancelledError:
+                raise
+            except Exception:
+                log.exception("task failed", task=name)
+            else:
+                if self.stopping:
+                    return
+                log.error("task ended by itself", task=name)
+            self.stop(failed=True)
+
+        made = asyncio.create_task(watched(), name=name)
+        self._tasks.append(made)
+        return made
+
+    def thread(self, name: str, work: Callable[[], None], stop: Callable[[], Any] | None = None) -> threading.Thread:
+        """Run a blocking function in a thread of its own. `stop` asks it to return (called at the end
+        from the event loop's thread, must not block)."""
+
+        def watched() -> None:
+            try:
+                work()
+            except BaseException:
+                log.exception("thread failed", thread=name)
+                self.stop(failed=True)
+            else:
+                if not self.stopping:
+                    log.error("thread ended by itself", thread=name)
+                    self.stop(failed=True)
+
+        made = threading.Thread(target=watched, name=name, daemon=True)
+        self._threads.append((made, stop))
+        made.start()
+        return made
+
+    def on_stop(self, closer: Callable[[], Any]) -> None:
+        """Call `closer` (plain or async) after servers, tasks and threads have ended, last added first."""
+        self._closers.append(closer)
+
+    async def http(self, app: Any, port: int = 0, host: str | None = None) -> int:
+        """Serve an ASGI app until the end. Returns the port once connections are accepted; OSError when
+        it is taken. At the end new requests are refused and running ones may finish."""
+        sock = listening_socket(host or self.settings.host, port)
+        bound: int = sock.getsockname()[1]
+        config = uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            date_header=False,
+            timeout_graceful_shutdown=2,
+            timeout_keep_alive=30,
+        )
+        server = _Server(config)
+        self._servers.append(server)
+
+        async def serve() -> None:
+            await server.serve(sockets=[sock])
+            sock.close()
+
+        self.task(f"http:{bound}", serve())
+        while not server.started:
+            if self.stopping:
+                raise OSError(f"the HTTP server on port {bound} did not start")
+            await asyncio.sleep(0.005)
+        log.info("http listening", port=bound)
+        return bound
+
+    async def grpc(self, *servicers: Any, port: int = 0, host: str | None = None, ready: Ready | None = None) -> int:
+        """Serve `rpc.Servicer`s with health.v1 and reflection until the end; returns the bound port."""
+        from rondo_common import rpc
+
+        server = rpc.Server(servicers, host or self.settings.host, port, ready)
+        bound = await server.start()
+        self.on_stop(server.stop)
+        log.info("grpc listening", port=bound)
+        return bound
+
+    async def _end(self, grace: float) -> None:
+        for server in self._servers:
+            server.should_exit = True
+        for _, stop in self._threads:
+            if stop is not None:
+                _quietly(stop)
+        served = [t for t in self._tasks if t.get_name().startswith("http:")]
+        for task in self._tasks:
+            if task not in served:
+                task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=grace)
+        deadline = self._loop.time() + grace
+        for thread, stop in self._threads:
+            if stop is None:
+                continue
+            await asyncio.to_thread(thread.join, max(0.1, deadline - self._loop.time()))
+            if thread.is_alive():
+                log.error("thread did not end in time", thread=thread.name)
+        for closer in reversed(self._closers):
+            try:
+                made = closer()
+                if inspect.isawaitable(made):
+                    await asyncio.wait_for(made, 2.0)
+            except Exception:
+                log.exception("closing failed")
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its own signal handling: `run` has that."""
+
+    def install_signal_handlers(self) -> None:
+        pass
+
+    def capture_signals(self) -> Any:
+        from contextlib import nullcontext
+
+        return nullcontext()
+
+
+def _quietly(call: Callable[[], Any]) -> None:
+    try:
+        call()
+    except Exception:
+        log.exception("stopping failed")
+
+
+def run(settings: Settings, start: Callable[[Life], Awaitable[None]], grace: float = GRACE_S) -> int:
+    """Run a process from logging set-up to exit code. See the module's example."""
+    telemetry.configure(settings.service, settings.log_level)
+
+    async def body() -> int:
+        life = Life(settings)
+        loop = asyncio.get_running_loop()
+
+        def on_signal() -> None:
+            if life.stopping:
+                os._exit(1)
+            life.stop()
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, on_signal)
+        log.info("starting", pid=os.getpid(), slot=settings.slot)
+        starting = asyncio.ensure_future(start(life))
+        stopped = asyncio.ensure_future(life.stopped())
+        try:
+            await asyncio.wait((starting, stopped), return_when=asyncio.FIRST_COMPLETED)
+            if starting.done():
+                starting.result()
+                await stopped
+        except Exception:
+            log.exception("start failed")
+            life.stop(failed=True)
+        finally:
+            starting.cancel()
+            stopped.cancel()
+            life._stop.set()
+            await life._end(grace)
+        log.info("stopped", failed=life._failed)
+        return 1 if life._failed else 0
+
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        code = runner.run(body())
+    if any(t.is_alive() and not t.daemon for t in threading.enumerate() if t is not threading.main_thread()):
+        os._exit(code)  # a library's thread that would keep the process alive
+    return code
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
+
+
+def listening_socket(host: str, port: int) -> socket.socket:
+    """A bound, listening TCP socket; OSError naming the address when it is taken."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        sock.bind((host, port))
+    except OSError as e:
+        sock.close()
+        raise OSError(e.errno, f"can't listen on {host}:{port}: {e.strerror}") from e
+    sock.listen(2048)
+    sock.setblocking(False)
+    return sock
+
+
+def health_routes(ready: Ready) -> list[BaseRoute]:
+    """/healthz (the process answers), /readyz (it can do its work; 503 says what it misses), /metrics."""
+
+    async def healthz(_: Request) -> Response:
+        return PlainTextResponse("ok\n")
+
+    async def readyz(_: Request) -> Response:
+        good, why = ready()
+        return JSONResponse({"ready": good, "detail": why}, status_code=200 if good else 503)
+
+    async def metrics(_: Request) -> Response:
+        body, kind = telemetry.exposition()
+        return Response(body, headers={"content-type": kind})
+
+    return [Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", metrics)]
+
+
+def health_app(ready: Ready, extra_routes: Sequence[BaseRoute] = ()) -> Starlette:
+    """The small HTTP server of a process whose work is elsewhere: health, metrics, and any extra routes."""
+    return Starlette(routes=[*health_routes(ready), *extra_routes])

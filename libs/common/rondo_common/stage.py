@@ -1,0 +1,162 @@
+"""The contract between the stream loop and a service's decisions.
+
+A `Stage` says what it reads, which state keys an input touches and what follows from it. It is
+pure: no I/O, no clock, no randomness; time comes in as `now`, ids follow from the cause. The loop
+(`rondo_common.streams`) does everything else.
+
+State keys are text. Their prefix up to the first ":" names the kind and selects the Struct type
+(`Stage.types`). Keys of kind "g" are the partition's globals (definitions, run heads, stop
+flags): few, kept in memory by the loop, readable for every input without being listed in `keys`.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Protocol
+
+import msgspec
+
+from rondo_common.outcomes import Outcome
+
+
+class Record(msgspec.Struct, frozen=True):
+    """One Kafka record. `time` is its timestamp in ms; headers as a plain dict of text."""
+
+    topic: str
+    partition: int
+    offset: int
+    key: str
+    value: bytes
+    time: int
+    headers: dict[str, str] = {}
+
+    @property
+    def cause(self) -> str:
+        """Names this record for derived ids: its CloudEvents id, else its place in the log."""
+        return self.headers.get("ce_id") or f"{self.topic}:{self.partition}:{self.offset}"
+
+
+class Timer(msgspec.Struct, frozen=True):
+    """A timer that came due. `now` of its handling is `due`."""
+
+    owner: str
+    name: str
+    due: int
+    payload: bytes = b""
+
+    @property
+    def cause(self) -> str:
+        return f"timer:{self.owner}:{self.name}:{self.due}"
+
+
+class SweepItem(msgspec.Struct, frozen=True):
+    """One state key met by a sweep. `now` of its handling is the time the sweep was started."""
+
+    sweep: str
+    payload: bytes
+    key: str
+
+    @property
+    def cause(self) -> str:
+        return f"sweep:{self.sweep}:{self.key}"
+
+
+class SweepEnd(msgspec.Struct, frozen=True):
+    """A sweep has met all its keys."""
+
+    sweep: str
+    payload: bytes
+
+    @property
+    def cause(self) -> str:
+        return f"sweep:{self.sweep}:end"
+
+
+class Result(msgspec.Struct, frozen=True):
+    """The effector's answer to a `Perform`. `now` of its handling is the clock when it came."""
+
+    id: str
+    answer: Any
+
+    @property
+    def cause(self) -> str:
+        return f"result:{self.id}"
+
+
+class Assigned(msgspec.Struct, frozen=True):
+    """The partition was just restored and nothing else has been handled since. Comes once per
+    assignment, before any other input of the partition. `now` is the clock."""
+
+    partition: int
+
+    @property
+    def cause(self) -> str:
+        return f"assigned:{self.partition}"
+
+
+Input = Record | Timer | SweepItem | SweepEnd | Result | Assigned
+
+
+class Touches(msgspec.Struct, frozen=True):
+    """What an input touches: `owner`, whose due timers fire first, and the state keys to read."""
+
+    owner: str | None = None
+    keys: Sequence[str] = ()
+
+
+class States(Protocol):
+    """The states of one partition as an input sees them: the stored ones under the changes that
+    earlier inputs of the batch made."""
+
+    partition: int
+    partitions: int
+
+    def get(self, key: str) -> Any:
+        """The Struct stored under `key`, None when absent. KeyError for a key that `touches` did
+        not name and that is no global."""
+        ...
+
+    def globals(self, prefix: str = "g:") -> Iterator[tuple[str, Any]]:
+        """Every global state whose key starts with `prefix`, in key order."""
+        ...
+
+
+class Stage(Protocol):
+    """What a service gives the loop. One Stage object per process; it keeps no state of its own
+    except caches that follow from what it is given (compiled rules by version, say)."""
+
+    name: str
+    """Consumer group is `rondo.<name>`, Redis tag `{<name>:<partition>}`, transactional ids
+    `<name>.<slot>`."""
+
+    state_topic: str
+    """Compacted topic of this stage's states. `state_offset` shifts the partition number where
+    several stages share one topic (delivery: channel index * partitions)."""
+
+    state_offset: int
+
+    lanes: Sequence[Sequence[str]]
+    """Input topics by priority, first highest; lower lanes pause while a higher one has records."""
+
+    lane_limit: dict[int, int]
+    """Most records of one lane in one batch, by lane index; absent: the loop's batch size."""
+
+    wall_clock: bool
+    """False: `now` of a record is its timestamp, of a timer its due time, so any replay decides the
+    same. True (the gate and delivery only): `now` is the clock of the batch; the stage writes it
+    into what it emits."""
+
+    types: dict[str, type]
+    """Struct type of a state by prefix of its key: the first two parts ("g:def") when listed, else the
+    first ("m")."""
+
+    def read(self, record: Record) -> Any:
+        """Decode a record once. What it returns is passed to `touches` and `handle`. Raises
+        msgspec.DecodeError or ValueError for what can't be read: the loop dead-letters it."""
+        ...
+
+    def touches(self, item: Input, message: Any) -> Touches:
+        """Owner and state keys of an input. `message` is `read`'s answer, None for non-records."""
+        ...
+
+    def handle(self, item: Input, message: Any, states: States, now: int) -> Iterable[Outcome]:
+        """Decide. An exception is dead-lettered like DeadLetter("handler_error")."""
+        ...

@@ -1,0 +1,6 @@
+"""The stream loop: runs a `Stage` exactly once over Kafka, with Redis as a view. See docs/streams.md.
+
+from rondo_common.streams.runtime import StageRunner, run_stage
+from rondo_common.streams.view import StateView, AsyncStateView
+from rondo_common.streams.effector import AsyncEffector, ThreadEffector
+"""

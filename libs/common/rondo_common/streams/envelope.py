@@ -1,0 +1,62 @@
+"""The headers of a derived record: CloudEvents 1.0 in Kafka's binary mode, traceparent and depth."""
+
+from functools import lru_cache
+
+from rondo_common import clock, ids
+from rondo_common.outcomes import Emit
+from rondo_common.stage import Input, Record
+
+MAX_DEPTH = 16
+"""Records derived from one another more often than this go in a circle: dead letter `loop`."""
+
+Headers = list[tuple[str, bytes]]
+
+
+@lru_cache(maxsize=4096)
+def _second(seconds: int) -> str:
+    return clock.iso(seconds * 1000)[:-1]
+
+
+def iso(ms: int) -> bytes:
+    """`clock.iso` for many times near each other."""
+    seconds, rest = divmod(ms, 1000)
+    return f"{_second(seconds)}.{rest:03d}Z".encode() if rest else f"{_second(seconds)}Z".encode()
+
+
+def depth_of(item: Input) -> int:
+    """How many records deep in a chain of causes `item` is. Timers and answers begin anew."""
+    if type(item) is not Record:
+        return 0
+    text = item.headers.get("depth")
+    return int(text) if text and text.isdecimal() else 0
+
+
+class Envelope:
+    """Makes headers for the records of one stage."""
+
+    def __init__(self, stage: str):
+        self._stage = stage
+        self._source = f"/rondo/{stage}".encode()
+        self._fixed: dict[str, Headers] = {}
+
+    def headers(self, emit: Emit, item: Input, depth: int, index: int, time: int) -> Headers:
+        """Headers of the `index`-th record that `item` caused, `depth` deep itself, written at `time`."""
+        fixed = self._fixed.get(emit.type)
+        if fixed is None:
+            fixed = self._fixed[emit.type] = [
+                ("ce_specversion", b"1.0"),
+                ("ce_source", self._source),
+                ("content-type", b"application/json"),
+                ("ce_type", emit.type.encode()),
+            ]
+        headers = [
+            *fixed,
+            ("ce_id", (emit.id or ids.derived(item.cause, f"{self._stage}:{index}")).encode()),
+            ("ce_time", iso(time)),
+            ("depth", b"%d" % (depth + 1)),
+        ]
+        if emit.subject:
+            headers.append(("ce_subject", emit.subject.encode()))
+        if type(item) is Record and (trace := item.headers.get("traceparent")):
+            headers.append(("traceparent", trace.encode()))
+        return headers

@@ -1,0 +1,134 @@
+"""The states of one partition during one batch: what is stored, under what the batch changed.
+
+Later inputs of a batch see what earlier ones changed (STREAMS 10). The changes reach Kafka and
+Redis only when the batch commits; until then dropping the overlay takes all of them back.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+from rondo_common.streams.codec import GLOBALS, SWEEPS, TIMERS, Codec, Sweep, Timers, encode, in_memory
+
+Fetch = Callable[[Sequence[str]], dict[str, bytes | None]]
+"""Reads stored states of the partition, with its position checked (STREAMS 1)."""
+
+
+class Lost(Exception):
+    """The stored states can't be used now: the position is another one, or Redis does not answer."""
+
+
+class Memory:
+    """What the loop keeps of a partition between batches. Rebuilt by a restore."""
+
+    def __init__(self) -> None:
+        self.globals: dict[str, Any] = {}
+        self.sweeps: dict[str, Sweep] = {}
+        """By name."""
+        self.timers = 0
+        """Owners with timers."""
+        self.next_due: int | None = None
+        """When the earliest timer comes due (ms)."""
+        self._sorted: dict[str, list[tuple[str, Any]]] = {}
+
+    def put(self, key: str, value: Any) -> None:
+        """Set or (None) remove a state that is kept in memory."""
+        into = self.globals
+        if key.startswith(SWEEPS):
+            into, key = self.sweeps, key[len(SWEEPS) :]
+        if value is None:
+            into.pop(key, None)
+        else:
+            into[key] = value
+        self._sorted.clear()
+
+    def sorted_globals(self, prefix: str) -> list[tuple[str, Any]]:
+        """Globals whose key starts with `prefix`, in key order; kept until one changes."""
+        found = self._sorted.get(prefix)
+        if found is None:
+            found = sorted((k, v) for k, v in self.globals.items() if k.startswith(prefix))
+            self._sorted[prefix] = found
+        return found
+
+
+class Overlay:
+    """The `States` that handlers see. `allowed` is set to the current input's keys."""
+
+    def __init__(self, codec: Codec, memory: Memory, fetch: Fetch, partition: int, partitions: int):
+        self.partition = partition
+        self.partitions = partitions
+        self.allowed: Sequence[str] = ()
+        self.stored: dict[str, bytes | None] = {}
+        self.changed: dict[str, Any] = {}
+        """Key -> new value; None deletes. Timers and sweeps are here too."""
+        self._current: dict[str, Any] = {}
+        self._codec = codec
+        self._memory = memory
+        self._fetch = fetch
+        self._globals_changed = False
+
+    # what handlers call
+
+    def get(self, key: str) -> Any:
+        if key.startswith(GLOBALS):
+            return self.changed[key] if key in self.changed else self._memory.globals.get(key)
+        if key not in self.allowed:
+            raise KeyError(f"state {key!r} was not named by touches()")
+        return self.value(key)
+
+    def globals(self, prefix: str = GLOBALS) -> Iterator[tuple[str, Any]]:
+        if not self._globals_changed:
+            return iter(self._memory.sorted_globals(prefix))
+        seen = {k: v for k, v in self._memory.globals.items() if k.startswith(prefix)}
+        seen.update((k, v) for k, v in self.changed.items() if k.startswith(GLOBALS) and k.startswith(prefix))
+        return iter(sorted((k, v) for k, v in seen.items() if v is not None))
+
+    # what the batch calls
+
+    def missing(self, keys: Iterable[str]) -> list[str]:
+        """Those of `keys` that have to be read first."""
+        stored, changed = self.stored, self.changed
+        return [k for k in keys if k not in stored and k not in changed and not in_memory(k)]
+
+    def require(self, keys: Iterable[str]) -> None:
+        """Read what is missing of `keys` now. Most were read for the whole batch in one go; this is
+        for the few that only show while deciding (timers set by this very batch)."""
+        missing = self.missing(keys)
+        if missing:
+            self.stored.update(self._fetch(missing))
+
+    def value(self, key: str) -> Any:
+        """Current value of a state that was read, whatever the input may see."""
+        current = self._current
+        if key in current:
+            return current[key]
+        raw = self.stored[key]
+        found = current[key] = None if raw is None else self._codec.decode(key, raw)
+        return found
+
+    def put(self, key: str, value: Any) -> None:
+        self._current[key] = self.changed[key] = value
+        if key.startswith(GLOBALS):
+            self._globals_changed = True
+
+    def timers(self, owner: str) -> Timers | None:
+        """The owner's timers, None without any."""
+        key = TIMERS + owner
+        if key not in self._current and key not in self.stored:
+            if not self._memory.timers:
+                return None
+            self.require((key,))
+        return self.value(key)
+
+    def sweep(self, name: str) -> Sweep | None:
+        key = SWEEPS + name
+        return self.changed[key] if key in self.changed else self._memory.sweeps.get(name)
+
+    def encoded(self) -> dict[str, bytes | None]:
+        """What the batch changed, as bytes; states that ended as they were are left out."""
+        result: dict[str, bytes | None] = {}
+        stored = self.stored
+        for key, value in self.changed.items():
+            raw = None if value is None else encode(value)
+            if key not in stored or stored[key] != raw:
+                result[key] = raw
+        return result

@@ -1,0 +1,161 @@
+"""Logs and metrics, the same in every process.
+
+Logs are JSON lines on stdout without personal data: values under names such as email, phone or
+traits are left out, and addresses inside other text are masked. Ids made by HMAC are fine to log.
+
+    from rondo_common import telemetry
+    telemetry.configure(settings.service, settings.log_level)
+    log = telemetry.logger(__name__)
+    log.info("run started", run_id=run_id, members=1000)
+
+    SENT = telemetry.counter("rondo_sends_total", "Provider calls by outcome", ("channel", "outcome"))
+    SENT.labels("email", "sent").inc()
+
+Metrics never carry member ids, addresses or other unbounded values as labels.
+"""
+
+import logging
+import re
+import sys
+import uuid
+from collections.abc import MutableMapping, Sequence
+from contextvars import ContextVar
+from typing import Any, TypeVar
+
+import structlog
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, PlatformCollector, ProcessCollector
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+
+REGISTRY = CollectorRegistry()
+"""The registry behind every /metrics; the process and platform collectors are in it."""
+ProcessCollector(registry=REGISTRY)
+PlatformCollector(registry=REGISTRY)
+
+LATENCY_BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+"""Seconds; what a histogram of durations uses unless it says otherwise."""
+
+PERSONAL = frozenset(
+    {"email", "phone", "to", "address", "recipient", "chat_id", "telegram_chat_id", "ip"}
+    | {"name", "first_name", "last_name", "firstName", "lastName"}
+    | {"user_id", "userId", "anonymous_id", "anonymousId"}
+    | {"traits", "properties", "value", "text", "html", "body", "subject"}
+)
+"""Field names whose values never reach a log."""
+
+_EMAIL = re.compile(r"[A-Za-z0-9._%+'-]+@[A-Za-z0-9.-]+\.[A-Za-z]{2,}")
+_PHONE = re.compile(r"(?<![\w.:-])\+\d{7,15}(?!\w)")
+
+_trace: ContextVar[str] = ContextVar("rondo_trace_id", default="")
+
+_M = TypeVar("_M", Counter, Gauge, Histogram)
+_metrics: dict[str, Any] = {}
+
+
+def masked(text: str) -> str:
+    """`text` with e-mail addresses and phone numbers replaced."""
+    if "@" in text:
+        text = _EMAIL.sub("[email]", text)
+    return _PHONE.sub("[phone]", text) if "+" in text else text
+
+
+def _redact(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    for key, value in event.items():
+        if key in PERSONAL:
+            event[key] = "[left out]"
+        elif isinstance(value, str):
+            event[key] = masked(value)
+    return event
+
+
+def _add_trace(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    if trace := _trace.get():
+        event.setdefault("trace_id", trace)
+    return event
+
+
+def configure(service: str, level: str = "info") -> None:
+    """Set up logging of this process. Libraries' own logging goes the same way from warning on."""
+    number = logging.getLevelNamesMapping().get(level.upper(), logging.INFO)
+    shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _add_trace,
+        structlog.processors.format_exc_info,
+        _redact,
+    ]
+    structlog.configure(
+        processors=[*shared, structlog.processors.JSONRenderer()],
+        wrapper_class=structlog.make_filtering_bound_logger(number),
+        logger_factory=structlog.PrintLoggerFactory(sys.stdout),
+        cache_logger_on_first_use=True,
+    )
+    structlog.contextvars.bind_contextvars(service=service)
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[*shared, lambda _l, _m, e: {**e, "service": service}],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.JSONRenderer(),
+            ],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(max(number, logging.WARNING))
+
+
+def logger(name: str) -> Any:
+    """A structlog logger; `name` is on every line as `module`."""
+    return structlog.get_logger(module=name)
+
+
+def _metric(kind: type[_M], name: str, text: str, labels: Sequence[str], **options: Any) -> _M:
+    made = _metrics.get(name)
+    if made is None:
+        made = _metrics[name] = kind(name, text, tuple(labels), registry=REGISTRY, **options)
+    elif not isinstance(made, kind) or made._labelnames != tuple(labels):
+        raise ValueError(f"metric {name} was made before as something else")
+    return made
+
+
+def counter(name: str, text: str, labels: Sequence[str] = ()) -> Counter:
+    """The counter `name`, made once per process; by convention names end in `_total`."""
+    return _metric(Counter, name, text, labels)
+
+
+def gauge(name: str, text: str, labels: Sequence[str] = ()) -> Gauge:
+    """The gauge `name`, made once per process."""
+    return _metric(Gauge, name, text, labels)
+
+
+def histogram(
+    name: str, text: str, labels: Sequence[str] = (), buckets: Sequence[float] = LATENCY_BUCKETS
+) -> Histogram:
+    """The histogram `name` (by convention of seconds, `_seconds`), made once per process."""
+    return _metric(Histogram, name, text, labels, buckets=tuple(buckets))
+
+
+def exposition() -> tuple[bytes, str]:
+    """All metrics in Prometheus text form and their content type."""
+    return generate_latest(REGISTRY), CONTENT_TYPE_LATEST
+
+
+def trace_id() -> str:
+    """The current trace id (32 hex digits), empty outside of a request."""
+    return _trace.get()
+
+
+def start_trace(traceparent: str | None = None) -> str:
+    """Continue the W3C trace of `traceparent`, or begin one; returns the trace id."""
+    parts = (traceparent or "").split("-")
+    good = len(parts) >= 4 and len(parts[1]) == 32 and set(parts[1]) <= set("0123456789abcdef")
+    trace = parts[1] if good and set(parts[1]) != {"0"} else uuid.uuid4().hex
+    _trace.set(trace)
+    return trace
+
+
+def traceparent() -> str:
+    """A traceparent for what this process sends on, in the current trace."""
+    return f"00-{_trace.get() or uuid.uuid4().hex}-{uuid.uuid4().hex[:16]}-01"

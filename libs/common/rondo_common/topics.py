@@ -1,0 +1,448 @@
+"""The catalogue: every topic, its key, value, retention, writers and readers, in one place.
+
+The command line creates topics from it, tests hold every producer and consumer against it, and
+docs/asyncapi.yaml is generated from it.
+"""
+
+from dataclasses import dataclass
+
+from rondo_common import records as r
+from rondo_common.partition import PARTITIONS
+
+DAY = 86_400_000
+LANES = ("transactional", "triggered", "bulk")
+CHANNELS = ("email", "sms", "messaging", "social")
+
+EVENTS = "rondo.events.v1"
+REJECTED = "rondo.events.rejected.v1"
+ROUTED = "rondo.routed.v1"
+LINKS = "rondo.links.v1"
+IDENTITIES = "rondo.identities.v1"
+MEMBER_EVENTS = "rondo.member-events.v1"
+PROFILES = "rondo.profiles.v1"
+CONTACTS = "rondo.contacts.v1"
+CONSENTS = "rondo.consents.v1"
+SEGMENTATION_STATE = "rondo.segmentation-state.v1"
+MEMBERSHIPS = "rondo.memberships.v1"
+MEMBERSHIP_CHANGES = "rondo.membership-changes.v1"
+DEFINITIONS = "rondo.definitions.v1"
+COMMANDS = "rondo.commands.v1"
+RUNS = "rondo.runs.v1"
+JOURNEYS = "rondo.journeys.v1"
+RHYTHM = "rondo.rhythm.v1"
+DECISIONS = "rondo.decisions.v1"
+SENDS_STATE = "rondo.sends-state.v1"
+DELIVERIES = "rondo.deliveries.v1"
+ENGAGEMENT = "rondo.engagement.v1"
+INBOUND = "rondo.inbound.v1"
+COMMUNITY = "rondo.community.v1"
+COMMUNITY_WORK = "rondo.community-work.v1"
+MOVES = "rondo.moves.v1"
+EGRESS_STATE = "rondo.egress-state.v1"
+CAPTURED = "rondo.captured.v1"
+CRM_EVENTS = "rondo.crm.events.v1"
+AUDIT = "rondo.audit.v1"
+
+
+def touches(lane: str) -> str:
+    """Topic of intended messages of a lane."""
+    return f"rondo.touches.{lane}.v1"
+
+
+def sends(channel: str, lane: str) -> str:
+    """Topic of let-through messages of a channel and lane."""
+    return f"rondo.sends.{channel}.{lane}.v1"
+
+
+def dlq(topic: str) -> str:
+    """Dead-letter topic of `topic`."""
+    return f"{topic}.dlq"
+
+
+@dataclass(frozen=True)
+class Topic:
+    """One topic. `cleanup` is delete or compact; `retention_days` None keeps for ever. `factor`
+    multiplies the member partition count (sends-state holds one range per channel); `partitions`
+    fixes a count of its own. `transactional`: written by the stream loop inside transactions."""
+
+    name: str
+    key: str
+    value: type | None
+    writers: tuple[str, ...]
+    readers: tuple[str, ...]
+    about: str
+    cleanup: str = "delete"
+    retention_days: int | None = 7
+    transactional: bool = True
+    factor: int = 1
+    partitions: int | None = None
+    dead_letters: bool = True
+    max_bytes: int | None = None
+
+    def count(self, member_partitions: int = PARTITIONS) -> int:
+        """How many partitions it is created with."""
+        return self.partitions or member_partitions * self.factor
+
+    def config(self, keep_all: bool = False) -> dict[str, str]:
+        """Broker configuration. `keep_all` (test clock): timestamps lie anywhere, so nothing may be
+        deleted by age. Timestamps are Rondo's clock, so the broker's limit on the future is lifted."""
+        retention = -1 if keep_all or self.retention_days is None else self.retention_days * DAY
+        config = {
+            "cleanup.policy": self.cleanup,
+            "message.timestamp.type": "CreateTime",
+            "message.timestamp.after.max.ms": str(2**63 - 1),
+        }
+        if self.cleanup == "delete":
+            config["retention.ms"] = str(retention)
+        else:
+            config["delete.retention.ms"] = str(DAY)
+            config["min.cleanable.dirty.ratio"] = "0.3"
+            config["segment.bytes"] = str(64 * 1024 * 1024)
+        if self.max_bytes:
+            config["max.message.bytes"] = str(self.max_bytes)
+        return config
+
+
+LONG = None
+_BIG = 8 * 1024 * 1024
+
+
+def _catalogue() -> list[Topic]:
+    member = "workspace:member"
+    topics = [
+        Topic(
+            EVENTS,
+            "workspace:sender",
+            r.Event,
+            ("ingestion", "links"),
+            ("profiles",),
+            "every accepted event",
+            retention_days=LONG,
+            transactional=False,
+        ),
+        Topic(
+            REJECTED,
+            "workspace:sender",
+            r.Rejected,
+            ("ingestion",),
+            ("operators",),
+            "events the door refused, with code and pointer",
+            retention_days=30,
+            transactional=False,
+            dead_letters=False,
+        ),
+        Topic(
+            ROUTED,
+            member,
+            r.Routed,
+            ("profiles",),
+            ("profiles",),
+            "events and merges on their way to a member's partition",
+        ),
+        Topic(
+            LINKS,
+            "workspace:sender",
+            r.Link,
+            ("profiles",),
+            ("profiles",),
+            "links and claims on their way to an identifier's partition",
+        ),
+        Topic(
+            IDENTITIES,
+            "state key",
+            None,
+            ("profiles",),
+            ("profiles",),
+            "state of the profiles stage",
+            cleanup="compact",
+            dead_letters=False,
+            max_bytes=_BIG,
+        ),
+        Topic(
+            MEMBER_EVENTS,
+            member,
+            r.MemberEvent,
+            ("profiles",),
+            ("segmentation", "campaigns", "rhythm", "insights", "egress"),
+            "what happened to each member, in order",
+            retention_days=LONG,
+        ),
+        Topic(
+            PROFILES,
+            member,
+            r.Profile,
+            ("profiles",),
+            ("delivery-email", "delivery-sms", "delivery-messaging", "insights"),
+            "the member's profile",
+            cleanup="compact",
+        ),
+        Topic(
+            CONTACTS,
+            member,
+            r.Contact,
+            ("profiles",),
+            (
+                "segmentation",
+                "campaigns",
+                "rhythm",
+                "delivery-email",
+                "delivery-sms",
+                "delivery-messaging",
+                "insights",
+                "egress",
+            ),
+            "endpoints, zone, consent, suppression; written only when one changes",
+            cleanup="compact",
+        ),
+        Topic(
+            CONSENTS,
+            member,
+            r.ConsentRecord,
+            ("profiles",),
+            ("insights", "egress"),
+            "the consent ledger",
+            retention_days=LONG,
+        ),
+        Topic(
+            SEGMENTATION_STATE,
+            "state key",
+            None,
+            ("segmentation",),
+            ("segmentation",),
+            "state of the segmentation stage",
+            cleanup="compact",
+            dead_letters=False,
+            max_bytes=_BIG,
+        ),
+        Topic(
+            MEMBERSHIPS,
+            member,
+            r.Memberships,
+            ("segmentation",),
+            ("insights",),
+            "the segments a member is in",
+            cleanup="compact",
+        ),
+        Topic(
+            MEMBERSHIP_CHANGES,
+            member,
+            r.MembershipChange,
+            ("segmentation",),
+            ("campaigns", "insights", "egress"),
+            "entered and left",
+            retention_days=LONG,
+        ),
+        Topic(
+            DEFINITIONS,
+            "workspace:kind:id:version",
+            r.Definition,
+            ("gateway", "segmentation", "campaigns", "rhythm"),
+            ("all",),
+            "every version of every definition",
+            cleanup="compact",
+            transactional=False,
+            partitions=1,
+            dead_letters=False,
+        ),
+        Topic(
+            COMMANDS,
+            "workspace:member, or one copy per partition",
+            r.Command,
+            ("gateway", "segmentation", "campaigns", "rhythm", "community"),
+            ("profiles", "segmentation", "campaigns", "rhythm", "delivery-email", "delivery-sms", "delivery-messaging"),
+            "what people ask for",
+            retention_days=LONG,
+            transactional=False,
+        ),
+        Topic(
+            RUNS,
+            "workspace:run:partition",
+            r.RunPart,
+            ("campaigns",),
+            ("insights",),
+            "each partition's share of a run's counts",
+            cleanup="compact",
+        ),
+        Topic(
+            JOURNEYS,
+            "state key",
+            None,
+            ("campaigns",),
+            ("campaigns",),
+            "state of the campaigns stage",
+            cleanup="compact",
+            dead_letters=False,
+            max_bytes=_BIG,
+        ),
+        Topic(
+            RHYTHM,
+            "state key",
+            None,
+            ("rhythm",),
+            ("rhythm",),
+            "state of the gate: agenda, budgets, holds",
+            cleanup="compact",
+            dead_letters=False,
+            max_bytes=_BIG,
+        ),
+        Topic(
+            DECISIONS,
+            member,
+            r.Decision,
+            ("rhythm",),
+            ("campaigns", "insights", "egress"),
+            "every verdict with its reasons",
+            retention_days=LONG,
+        ),
+        Topic(
+            SENDS_STATE,
+            "o:send id",
+            r.SendState,
+            ("delivery-email", "delivery-sms", "delivery-messaging"),
+            ("delivery-email", "delivery-sms", "delivery-messaging"),
+            "state of the delivery stages: sends written ahead of their call",
+            cleanup="compact",
+            factor=len(CHANNELS),
+            dead_letters=False,
+            max_bytes=_BIG,
+        ),
+        Topic(
+            DELIVERIES,
+            member,
+            r.Delivery,
+            ("delivery-email", "delivery-sms", "delivery-messaging", "ingestion"),
+            (
+                "profiles",
+                "segmentation",
+                "rhythm",
+                "campaigns",
+                "delivery-email",
+                "delivery-sms",
+                "delivery-messaging",
+                "insights",
+                "egress",
+            ),
+            "what became of each send",
+            retention_days=LONG,
+        ),
+        Topic(
+            ENGAGEMENT,
+            member,
+            r.Engagement,
+            ("links", "ingestion"),
+            ("profiles", "segmentation", "rhythm", "campaigns", "insights", "egress"),
+            "opens, clicks, unsubscribes",
+            retention_days=LONG,
+            transactional=False,
+        ),
+        Topic(
+            INBOUND,
+            "workspace:member or address id",
+            r.Inbound,
+            ("ingestion",),
+            ("profiles", "community"),
+            "messages from members",
+            retention_days=LONG,
+            transactional=False,
+        ),
+        Topic(
+            COMMUNITY,
+            "workspace:member",
+            r.CommunityEvent,
+            ("community",),
+            ("rhythm", "insights", "egress"),
+            "conversations opened, continued, closed",
+            retention_days=LONG,
+            transactional=False,
+        ),
+        Topic(
+            COMMUNITY_WORK,
+            "workspace:member",
+            None,
+            ("community",),
+            ("community",),
+            "inbound messages and operators' acts on their way to the conversation's partition",
+            transactional=False,
+            dead_letters=True,
+        ),
+        Topic(
+            MOVES,
+            member,
+            r.Move,
+            ("segmentation", "campaigns", "rhythm"),
+            ("segmentation", "campaigns", "rhythm"),
+            "state that follows a merged member",
+        ),
+        Topic(
+            EGRESS_STATE,
+            "state key",
+            None,
+            ("egress",),
+            ("egress",),
+            "state of the egress stage: webhook queue",
+            cleanup="compact",
+            dead_letters=False,
+        ),
+        Topic(
+            CAPTURED,
+            "touch id",
+            r.Captured,
+            ("capture",),
+            ("gateway",),
+            "messages the capture process took",
+            transactional=False,
+            dead_letters=False,
+        ),
+        Topic(
+            CRM_EVENTS,
+            member,
+            r.CrmEvent,
+            ("egress",),
+            ("CRMs",),
+            "the public contract",
+            retention_days=LONG,
+            dead_letters=False,
+        ),
+        Topic(
+            AUDIT,
+            "actor",
+            r.AuditEntry,
+            ("gateway",),
+            ("insights",),
+            "who did what",
+            retention_days=LONG,
+            transactional=False,
+            dead_letters=False,
+        ),
+    ]
+    for lane in LANES:
+        topics.append(Topic(touches(lane), member, r.Touch, ("campaigns",), ("rhythm",), f"intended messages, {lane}"))
+        for channel in CHANNELS:
+            topics.append(
+                Topic(
+                    sends(channel, lane),
+                    member,
+                    r.Send,
+                    ("rhythm",),
+                    (f"delivery-{channel}",),
+                    f"let-through messages, {channel}, {lane}",
+                )
+            )
+    dead = [
+        Topic(
+            dlq(t.name),
+            t.key,
+            None,
+            t.readers,
+            ("operators",),
+            f"what could not be processed from {t.name}",
+            retention_days=30,
+            dead_letters=False,
+        )
+        for t in topics
+        if t.dead_letters
+    ]
+    return topics + dead
+
+
+TOPICS: dict[str, Topic] = {t.name: t for t in _catalogue()}
