@@ -1,0 +1,1 @@
+"""Generators and checks that are not part of the product."""
