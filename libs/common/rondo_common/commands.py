@@ -30,7 +30,7 @@ class CommandWriter:
     def __init__(self, settings: Settings, clock: Clock):
         self._clock = clock
         self._partitions = settings.partitions
-        self._producer = kafka.producer(settings)
+        self._producer = kafka.producer(settings.kafka, f"{settings.service or 'rondo'}-commands")
 
     async def to_all(self, command: Command) -> None:
         """One copy to every partition. Problem 503 when the broker did not acknowledge in time; then

@@ -29,7 +29,7 @@ from rondo_common.problems import Problem, unavailable
 from rondo_common.records import Command, Definition
 from rondo_common.settings import Settings
 
-ACTIVATED = frozenset({"segment", "campaign", "template", "quiet_hours", "budget", "conflict"})
+ACTIVATED = frozenset({"segment", "campaign", "template", "quiet_hours", "budget", "conflict", "webhook"})
 """Kinds that stages act on; the others are only stored."""
 
 _CONFIRM_S = 10.0
@@ -96,7 +96,7 @@ class DefinitionStore:
         return [d for d in newest if not d.deleted]
 
     def _tail(self) -> None:
-        consumer = kafka.reader(self._settings)
+        consumer = kafka.reader(self._settings.kafka, f"{self._settings.service or 'rondo'}-definitions")
         try:
             ends = kafka.assign_from_start(consumer, topics.DEFINITIONS)
             at = dict.fromkeys(ends, 0)
@@ -170,7 +170,7 @@ class DefinitionStore:
 
     def _write(self, d: Definition) -> None:
         if self._producer is None:
-            self._producer = kafka.producer(self._settings)
+            self._producer = kafka.producer(self._settings.kafka, f"{self._settings.service or 'rondo'}-definitions")
         errors: list[Any] = []
         self._producer.produce(
             topics.DEFINITIONS,
@@ -201,9 +201,9 @@ class DefinitionStore:
         )
         asyncio.run(self._commands.to_all(command))
 
-    def _lock(self, name: str) -> "_Lock":
+    def _lock(self, name: str) -> _Lock:
         if self._redis is None:
-            self._redis = redis_client.connect(self._settings)
+            self._redis = redis_client.connect(self._settings.redis)
         return _Lock(self._redis, name)
 
 

@@ -1,0 +1,150 @@
+"""The warehouse on the real engine and the real log: exactly once through kills, questions, protocol."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+import uuid
+
+import msgspec
+import pytest
+
+from rondo_common import ids, warehouse
+from rondo_common import kafka as kafka_clients
+from rondo_common import topics as catalogue
+from rondo_common.clock import from_iso
+from rondo_common.records import Decision, Delivery, GateVerdict, MemberEvent
+from services.insights import queries
+from services.insights.tables import TABLES
+
+pytestmark = pytest.mark.integration
+W = f"w{uuid.uuid4().hex[:8]}"
+"""A workspace of its own: the broker is shared by the tests of a session."""
+
+
+class Insights:
+    """The process as shipped."""
+
+    def __init__(self, kafka, folder, http, grpc):
+        self.url = f"http://127.0.0.1:{http}"
+        self.env = {
+            **os.environ,
+            "RONDO_KAFKA": kafka,
+            "RONDO_DATA_DIR": str(folder),
+            "RONDO_HTTP_PORT": str(http),
+            "RONDO_GRPC_PORT": str(grpc),
+            "RONDO_URL_WAREHOUSE": self.url,
+            "RONDO_SERVICE": "insights",
+            "PYTHONPATH": os.pathsep.join(p for p in sys.path if p),
+        }
+        self.process = None
+
+    def start(self):
+        code = "from rondo_common.settings import load; from services.insights.main import main; raise SystemExit(main(load()))"
+        self.process = subprocess.Popen([sys.executable, "-c", code], env=self.env)
+
+    def kill(self):
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+    def sql(self, statement, timeout=60.0):
+        deadline = time.monotonic() + timeout
+        while True:
+            try:
+                with urllib.request.urlopen(self.url, data=statement.encode(), timeout=10) as answer:
+                    return answer.read().decode().strip()
+            except OSError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.2)
+
+    def until(self, statement, wanted, timeout=90.0):
+        deadline = time.monotonic() + timeout
+        found = None
+        while time.monotonic() < deadline:
+            found = self.sql(statement)
+            if found == wanted:
+                return
+            time.sleep(0.2)
+        raise AssertionError(f"{statement}: {found!r}, not {wanted!r}")
+
+
+@pytest.fixture
+def insights(kafka, topics, tmp_path, free_port):
+    topics.catalogue(*(t.topic for t in TABLES))
+    running = Insights(kafka, tmp_path, free_port(), free_port())
+    yield running
+    if running.process and running.process.poll() is None:
+        running.process.terminate()
+        running.process.wait(10)
+
+
+def _produce(kafka, topic, rows):
+    producer = kafka_clients.producer(kafka, "test")
+    for key, value, at in rows:
+        producer.produce(topic, key=key, value=msgspec.json.encode(value), timestamp=at)
+        producer.poll(0)
+    assert producer.flush(30) == 0
+
+
+def _events(start, count, at=1_700_000_000_000):
+    for n in range(start, start + count):
+        m = f"w-{n % 97}"
+        e = MemberEvent(W, m, "track", f"id-{n}", "2026-01-01T00:00:00.5Z", name="Order", event_id=f"e{n}",
+                        properties=msgspec.Raw(b'{"note":"it\'s \\\\ \\"quoted\\"\\n"}'))  # fmt: skip
+        yield ids.member_key(W, m), e, at + n
+
+
+def test_rows_are_there_once_however_often_the_process_dies(insights, kafka):
+    _produce(kafka, catalogue.MEMBER_EVENTS, _events(0, 2_000))
+    insights.start()
+    insights.until(f"SELECT count() > 0 FROM rondo.member_events WHERE workspace = '{W}'", "1")
+    for round_ in range(1, 4):
+        _produce(kafka, catalogue.MEMBER_EVENTS, _events(round_ * 2_000, 2_000))
+        time.sleep(0.15 * round_)  # die at different moments of reading and inserting
+        insights.kill()
+        insights.start()
+    insights.until(
+        f"SELECT count(), uniqExact(id), uniqExact(_partition, _offset) FROM rondo.member_events WHERE workspace = '{W}'",
+        "8000\t8000\t8000",
+    )
+    body = insights.sql(f"SELECT json FROM rondo.member_events WHERE id = 'id-7' AND workspace = '{W}' FORMAT TSVRaw")
+    assert msgspec.json.decode(body)["properties"] == {"note": 'it\'s \\ "quoted"\n'}
+
+
+def test_questions_and_the_official_client(insights, kafka):
+    def decision(n, at, verdict, reason=None, touch="t1"):
+        return Decision(W, f"d{n}", touch, n, "spring", 1, "r1", "main", "mq", "sms", at, verdict,
+                        [GateVerdict("consent", "pass")], reason=reason)  # fmt: skip
+
+    key = ids.member_key(W, "mq")
+    rows = [(key, decision(1, "2026-01-01T10:00:00Z", "defer", "quiet_hours"), 1), (key, decision(2, "2026-01-02T08:00:00Z", "send"), 2),
+            (key, decision(1, "2026-01-02T08:00:00Z", "skip", "consent_missing", "t2"), 2)]  # fmt: skip
+    _produce(kafka, catalogue.DECISIONS, rows)
+    sent = Delivery(
+        W, "dl1", "t1", "mq", "sms", "twilio", "accepted", "2026-01-02T08:00:01Z", run_id="r1", campaign="spring"
+    )
+    _produce(kafka, catalogue.DELIVERIES, [(key, sent, 3)])
+    insights.start()
+    insights.until(f"SELECT count() FROM rondo.decisions WHERE workspace = '{W}'", "3")
+    insights.until(f"SELECT count() FROM rondo.deliveries WHERE workspace = '{W}'", "1")
+    client = warehouse.connect(insights.url)
+    assert client.query("SELECT verdict FROM rondo.decisions WHERE touch_id = {t:String} AND workspace = {w:String} ORDER BY attempt",
+                        parameters={"t": "t1", "w": W}).result_rows == [("defer",), ("send",)]  # fmt: skip
+    db = queries.Warehouse(insights.url)
+    first, cursor = queries.timeline(db, W, ["mq"], "", 3)
+    assert [(e["at"], e["kind"]) for e in first][0] == ("2026-01-02T08:00:01Z", "delivery.accepted")
+    rest, end = queries.timeline(db, W, ["mq"], cursor, 3)
+    assert [e["kind"] for e in rest] == ["decision.defer"]
+    assert end == ""
+    at = from_iso("2026-01-01T12:00:00Z")
+    assert msgspec.json.decode(queries.decision(db, W, ["mq"], "spring", "t1", at))["reason"] == "quiet_hours"
+    assert queries.decision(db, W, ["mq"], "spring", "", from_iso("2025-01-01T00:00:00Z")) == b""
+    assert queries.decision(db, "other", ["mq"], "spring", "", at) == b""
+    outcomes = queries.run_outcomes(db, W, "r1")
+    assert outcomes["decisions"] == {"send": {"-": 1}, "skip": {"consent_missing": 1}}
+    assert outcomes["deliveries"] == {"accepted": 1}
+    with pytest.raises(OSError):
+        urllib.request.urlopen(insights.url, data=b"SELECT nonsense", timeout=10)
