@@ -20,9 +20,7 @@ class Audit:
 
     def write(self, who: Principal, trace: str, action: str, target: str, status: int, ip: str | None) -> None:
         now = self._clock.now()
-        entry = AuditEntry(
-            who.workspace, ids.derived(trace, "audit"), iso(now), who.actor, action, target, status, ip
-        )
+        entry = AuditEntry(who.workspace, ids.derived(trace, "audit"), iso(now), who.actor, action, target, status, ip)
         try:
             self._producer.produce(
                 topics.AUDIT, key=f"{who.workspace}:{who.actor}", value=msgspec.json.encode(entry), timestamp=now

@@ -80,7 +80,10 @@ class Idempotency:
             await problem_response(problem, request)(scope, receive, send)
         elif not kept.status:
             problem = Problem(
-                409, "still-running", "The first request with this Idempotency-Key is still running", headers={"Retry-After": "1"}
+                409,
+                "still-running",
+                "The first request with this Idempotency-Key is still running",
+                headers={"Retry-After": "1"},
             )
             await problem_response(problem, request)(scope, receive, send)
         else:

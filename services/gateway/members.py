@@ -1,0 +1,41 @@
+"""Finding the member a call is about."""
+
+from typing import Any
+
+from starlette.requests import Request
+
+from rondo_common.problems import Problem, invalid
+from rondo_protos.profiles.v1 import profiles_pb2
+
+ID_TYPES = ("id", "email", "phone", "anonymous_id", "member_id", "telegram_chat_id")
+
+
+def id_type_of(request: Request) -> str:
+    """The id_type parameter, `id` when absent; Problem 422 for an unknown one."""
+    kind = request.query_params.get("id_type", "id")
+    if kind not in ID_TYPES:
+        where = [invalid("/id_type", "unknown_id_type", "one of " + ", ".join(ID_TYPES))]
+        raise Problem(422, "invalid-request", "The id_type is not valid", errors=where)
+    return kind
+
+
+async def find(request: Request, workspace: str, id: str, id_type: str | None = None) -> Any:
+    """The profiles service's Member behind an id; Problem 404 when nobody has it."""
+    profiles = request.app.state.clients.profiles
+    wanted = profiles_pb2.GetRequest(workspace=workspace, id=id, id_type=id_type or id_type_of(request))
+    return (await profiles.Get(wanted)).member
+
+
+def origins(member: Any) -> list[str]:
+    """The member's id and those merged into it: all that recorded things may carry."""
+    return [member.member_id, *member.merged_from]
+
+
+def limit_of(request: Request, most: int = 500) -> int:
+    """The limit parameter, 100 when absent; Problem 422 outside 1 to `most`."""
+    text = request.query_params.get("limit", "100")
+    if not text.isdigit() or not 1 <= int(text) <= most:
+        raise Problem(
+            422, "invalid-request", "The limit is not valid", errors=[invalid("/limit", "out_of_range", f"1 to {most}")]
+        )
+    return int(text)
