@@ -6,7 +6,13 @@ A seeded generator: the same seed gives the same people. Plain data, nothing of 
 import random
 from dataclasses import dataclass, field
 
-ZONES = {"fr": "Europe/Paris", "en": "America/New_York", "es": "America/Bogota", "de": "Europe/Berlin", "ja": "Asia/Tokyo"}
+ZONES = {
+    "fr": "Europe/Paris",
+    "en": "America/New_York",
+    "es": "America/Bogota",
+    "de": "Europe/Berlin",
+    "ja": "Asia/Tokyo",
+}
 """Zones whose offset is a whole number of hours, so that one quiet-hours edge suits them all."""
 LOCALES = {"fr": "fr-FR", "en": "en-US", "es": "es-CO", "de": "de-DE", "ja": "ja-JP"}
 FIRST = ("Ann", "Ben", "Chloé", "Dora", "Emil", "Fay", "Gus", "Hana", "Ivo", "Jun", "Kai", "Lea", "Mio", "Noa", "Ole")

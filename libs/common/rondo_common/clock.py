@@ -56,7 +56,7 @@ def system_clock() -> Clock:
 
 def iso(ms: int) -> str:
     """RFC 3339 in UTC with ms; whole seconds are written without a fraction."""
-    text = (_EPOCH + timedelta(milliseconds=ms)).strftime("%Y-%m-%dT%H:%M:%S")
+    text = (_EPOCH + timedelta(milliseconds=ms)).isoformat()[:19]
     rest = ms % 1000
     return f"{text}.{rest:03d}Z" if rest else f"{text}Z"
 

@@ -1,29 +1,28 @@
-"""ISO 8601 durations in weeks, days, hours, minutes and seconds. A day is 24 hours (WIRE).
+"""ISO 8601 durations as WIRE uses them: weeks, days, hours, minutes, seconds. Pure.
 
-Years and months are refused: their length depends on the calendar.
+A day is 24 hours; years and months have no fixed length and are refused.
 """
 
 import re
 
-MOST_MS = 36_525 * 86_400_000
-"""Longest duration taken: a hundred years."""
-
-_FORM = re.compile(
-    r"P(?:(?P<w>\d{1,9})W)?(?:(?P<d>\d{1,9})D)?"
-    r"(?P<t>T(?:(?P<h>\d{1,9})H)?(?:(?P<m>\d{1,9})M)?(?:(?P<s>\d{1,9})(?:\.(?P<f>\d{1,3}))?S)?)?",
+_DURATION = re.compile(
+    r"P(?:(?P<w>\d+)W)?(?:(?P<d>\d+)D)?"
+    r"(?:T(?=\d)(?:(?P<h>\d+)H)?(?:(?P<m>\d+)M)?(?:(?P<s>\d+)(?:\.(?P<f>\d{1,3}))?S)?)?",
     re.ASCII,
 )
-_UNITS = {"w": 604_800_000, "d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1000}
+_LONGEST = 1000 * 366 * 86_400_000
 
 
 def parse_duration(text: str) -> int:
-    """Milliseconds of a duration such as P90D, PT30M, P1DT12H or PT0.5S. ValueError for anything else."""
-    found = _FORM.fullmatch(text) if isinstance(text, str) else None
-    if not found or found["t"] == "T" or text == "P":
-        raise ValueError(f"not a duration in W, D, H, M and S: {text!r}; such as P90D or PT30M")
-    ms = sum(int(found[unit]) * length for unit, length in _UNITS.items() if found[unit])
-    if found["f"]:
-        ms += int(found["f"].ljust(3, "0"))
-    if ms > MOST_MS:
-        raise ValueError(f"longer than a hundred years: {text!r}")
+    """Milliseconds of a duration such as P7D or PT1H30M. ValueError for anything else, and for more
+    than a thousand years."""
+    match = _DURATION.fullmatch(text) if isinstance(text, str) and len(text) < 64 else None
+    if match is None or not any(v is not None for v in match.groups()):
+        raise ValueError(f"not a duration in W D H M S: {text!r}")
+    n = {k: int(v) for k, v in match.groupdict().items() if v is not None and k != "f"}
+    fraction = int((match["f"] or "").ljust(3, "0"))
+    days = n.get("w", 0) * 7 + n.get("d", 0)
+    ms = (((days * 24 + n.get("h", 0)) * 60 + n.get("m", 0)) * 60 + n.get("s", 0)) * 1000 + fraction
+    if ms > _LONGEST:
+        raise ValueError(f"longer than a thousand years: {text!r}")
     return ms

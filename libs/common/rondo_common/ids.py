@@ -12,6 +12,8 @@ from functools import lru_cache
 
 TOUCH_NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "rondo:touch")
 CAUSE_NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "rondo:cause")
+_CAUSE_BYTES = CAUSE_NAMESPACE.bytes
+_VARIANT = {d: f"{int(d, 16) & 3 | 8:x}" for d in "0123456789abcdef"}
 
 IDENTIFIER_KINDS = ("user_id", "anonymous_id", "email", "phone")
 
@@ -46,7 +48,8 @@ def member_key(workspace: str, member_id: str) -> str:
 
 def derived(cause: str, purpose: str) -> str:
     """Id of a record derived from another: the same cause and purpose always give the same id."""
-    return str(uuid.uuid5(CAUSE_NAMESPACE, f"{cause}:{purpose}"))
+    h = hashlib.sha1(_CAUSE_BYTES + f"{cause}:{purpose}".encode()).hexdigest()  # str(uuid5(...)), four times as fast
+    return f"{h[:8]}-{h[8:12]}-5{h[13:16]}-{_VARIANT[h[16]]}{h[17:20]}-{h[20:32]}"
 
 
 def touch_id(run_id: str, step: str, member_id: str, occurrence: str, channel: str | None = None) -> str:

@@ -5,7 +5,9 @@ same partition whoever writes it (`rondo_common.partition`). Everything else is 
 """
 
 import logging
+import time
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from confluent_kafka import Consumer, IsolationLevel, KafkaError, Producer, TopicCollection
@@ -33,7 +35,7 @@ def _base(bootstrap: str, client_id: str) -> dict[str, Any]:
         "bootstrap.servers": bootstrap,
         "client.id": client_id,
         "socket.nagle.disable": True,
-        "reconnect.backoff.ms": 20,
+        "reconnect.backoff.ms": 100,
         "reconnect.backoff.max.ms": 1_000,
         "log_level": 4,
     }
@@ -155,13 +157,26 @@ def topic_config(client: AdminClient, name: str) -> dict[str, str]:
 def offsets(
     client: AdminClient, partitions: Iterable[Partition], spec: OffsetSpec, committed: bool = False
 ) -> dict[Partition, int]:
-    """First or end offsets by (topic, partition). The end counts open transactions unless `committed`."""
+    """First or end offsets by (topic, partition). The end counts open transactions unless `committed`.
+    KafkaException when the broker gives none for `TIMEOUT_S`."""
     wanted = {TopicPartition(topic, number): spec for topic, number in partitions}
     if not wanted:
         return {}
     level = IsolationLevel.READ_COMMITTED if committed else IsolationLevel.READ_UNCOMMITTED
-    futures = client.list_offsets(wanted, isolation_level=level, request_timeout=TIMEOUT_S)
-    return {(tp.topic, tp.partition): future.result().offset for tp, future in futures.items()}
+    deadline = time.monotonic() + TIMEOUT_S
+    while True:
+        try:
+            futures = client.list_offsets(wanted, isolation_level=level, request_timeout=TIMEOUT_S / 2)
+            return {(tp.topic, tp.partition): future.result().offset for tp, future in futures.items()}
+        except KafkaException as e:
+            # a young topic, or a broker that comes back: this client's idea of the leaders is out of date,
+            # and librdkafka 2.16 does not renew it by itself for this request
+            if time.monotonic() > deadline:
+                raise
+            log.info("offsets will be asked again: %s", e.args[0])
+            with suppress(KafkaException):
+                client.list_topics(timeout=2.0)
+            time.sleep(0.1)
 
 
 def first_offsets(client: AdminClient, partitions: Iterable[Partition]) -> dict[Partition, int]:

@@ -104,6 +104,7 @@ def configure(service: str, level: str = "info") -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(max(number, logging.WARNING))
+    logging.getLogger("rondo").setLevel(number)
 
 
 def logger(name: str) -> Any:

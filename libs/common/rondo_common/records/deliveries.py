@@ -70,6 +70,20 @@ class SendState(msgspec.Struct, omit_defaults=True):
     at: int
     """ms of the last change."""
     calls: int = 0
+    """Provider calls written ahead so far, over all attempts; names the call an answer belongs to."""
     provider: str | None = None
     provider_id: str | None = None
     reason: str | None = None
+    attempt: int = 1
+    """Attempt of the gate's decision this state belongs to."""
+    tries: int = 0
+    """Calls that the provider itself answered with "later"."""
+    gen: int = 0
+    """Generation of the partition's ownership that wrote `submitting`."""
+    doubted: bool = False
+    """Was unknown once: the record that settles it says so."""
+    confirmed: bool = False
+    """A callback came while the call was still open: the provider has it."""
+    to: str | None = None
+    """Where the last call went and what it said (digest): only where the provider can be asked."""
+    digest: str | None = None

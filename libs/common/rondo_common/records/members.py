@@ -35,6 +35,10 @@ class MemberEvent(msgspec.Struct, omit_defaults=True):
     `consent`); member.merged (written at the loser, `merged_into` is the winner; and at the winner,
     `merged_from` is the loser); member.erased; inbound.received (with `inbound`).
     `timestamp` is the event's own corrected time, which rules count by.
+
+    History only, the present state does not change by them: traits.late (with `traits`, and
+    `trait_times` where a trait's instant is not `timestamp`: an older value that came in after a newer
+    one, followed by the values that stand) and consent.late (an older statement).
     """
 
     workspace: str
@@ -48,7 +52,8 @@ class MemberEvent(msgspec.Struct, omit_defaults=True):
     properties: msgspec.Raw = None  # type: ignore[assignment]
     traits: dict[str, msgspec.Raw] | None = None
     trait_times: dict[str, str] | None = None
-    """member.updated after a merge only: the own instant of a trait, where it is not `timestamp`."""
+    """The own instant of a trait, where it is not `timestamp`: in member.updated after a merge, and in
+    traits.late."""
     consent: ConsentEntry | None = None
     merged_into: str | None = None
     merged_from: str | None = None
@@ -59,7 +64,11 @@ class MemberEvent(msgspec.Struct, omit_defaults=True):
 
 
 class Profile(msgspec.Struct, omit_defaults=True):
-    """The member's profile, on rondo.profiles.v1 (compacted). A tombstone means erased."""
+    """The member's profile, on rondo.profiles.v1 (compacted). A tombstone means erased.
+
+    Written when anything but the activity (last_seen, events, event_counts, updated_at) changed; the
+    activity is the one of that moment. gRPC Profiles answers with the present one.
+    """
 
     workspace: str
     member_id: str

@@ -2,6 +2,8 @@
 
 import msgspec
 
+from rondo_common.records.commands import Command
+from rondo_common.records.deliveries import Delivery, Engagement
 from rondo_common.records.events import Event, Inbound
 
 
@@ -21,13 +23,17 @@ class Link(msgspec.Struct, omit_defaults=True):
     held: bool = True
     value: str | None = None
     hops: int = 0
+    minted: str = "anonymous_id"
+    """Kind of the identifier that `member_id` was minted from: user_id or anonymous_id."""
 
 
 class Routed(msgspec.Struct, omit_defaults=True):
     """On rondo.routed.v1, keyed workspace:member.
 
     `kind` event: apply `event`. merge: this member (a loser) now points to `winner`. absorb: take
-    `fragment` of `origin` at `revision`. inbound: apply a message from the member.
+    `fragment` of `origin` at `revision`. inbound: apply a message from the member. delivery,
+    engagement, command: the same for records that met a merged-away member. `cause` names the first
+    input, `at` is its instant as the log has it; both stay the same over all hops.
     """
 
     kind: str
@@ -42,3 +48,9 @@ class Routed(msgspec.Struct, omit_defaults=True):
     revision: int = 0
     fragment: msgspec.Raw = None  # type: ignore[assignment]
     hops: int = 0
+    minted: str = "anonymous_id"
+    """Kind of the identifier that `member_id` was minted from: user_id or anonymous_id."""
+    winner_minted: str = "anonymous_id"
+    delivery: Delivery | None = None
+    engagement: Engagement | None = None
+    command: Command | None = None

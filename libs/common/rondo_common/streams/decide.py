@@ -144,6 +144,10 @@ class Decision:
                 wanted[TIMERS + p.touches.owner] = None
         return self.overlay.missing(wanted)
 
+    def timer_state_keys(self, owners: Iterable[str]) -> list[str]:
+        """State keys that hold the timers of these owners."""
+        return self.overlay.missing(TIMERS + owner for owner in owners)
+
     def timer_keys(self, limits: dict[str, int]) -> list[str]:
         """State keys of the timers that will fire for `limits` (owner -> fire what is due until then)."""
         planned = []

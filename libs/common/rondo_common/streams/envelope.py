@@ -10,6 +10,7 @@ MAX_DEPTH = 16
 """Records derived from one another more often than this go in a circle: dead letter `loop`."""
 
 Headers = list[tuple[str, bytes]]
+_DEPTHS = [("depth", b"%d" % (depth + 1)) for depth in range(MAX_DEPTH + 1)]
 
 
 @lru_cache(maxsize=4096)
@@ -17,8 +18,9 @@ def _second(seconds: int) -> str:
     return clock.iso(seconds * 1000)[:-1]
 
 
+@lru_cache(maxsize=4096)
 def iso(ms: int) -> bytes:
-    """`clock.iso` for many times near each other."""
+    """`clock.iso` as bytes, for many times near each other."""
     seconds, rest = divmod(ms, 1000)
     return f"{_second(seconds)}.{rest:03d}Z".encode() if rest else f"{_second(seconds)}Z".encode()
 
@@ -53,7 +55,7 @@ class Envelope:
             *fixed,
             ("ce_id", (emit.id or ids.derived(item.cause, f"{self._stage}:{index}")).encode()),
             ("ce_time", iso(time)),
-            ("depth", b"%d" % (depth + 1)),
+            _DEPTHS[depth],
         ]
         if emit.subject:
             headers.append(("ce_subject", emit.subject.encode()))

@@ -1,0 +1,55 @@
+"""The one place that makes Redis clients. Redis is a view here: never the truth, never an evicting cache.
+
+Only commands of Redis 7.0 are used, so Redis, Valkey and Redis Cluster all serve.
+"""
+
+import redis
+import redis.asyncio
+from redis.backoff import ExponentialBackoff
+from redis.retry import Retry
+
+CONNECTIONS = 16
+"""Connections of one client; a call beyond them waits for a free one instead of failing."""
+WAIT_S = 5.0
+SOCKET_S = 5.0
+
+RedisError = redis.RedisError
+
+
+def connect(url: str, connections: int = CONNECTIONS) -> redis.Redis:
+    """A client for threads. Answers are bytes. A connection that broke is tried once again by itself."""
+    pool = redis.BlockingConnectionPool.from_url(
+        url,
+        max_connections=connections,
+        timeout=WAIT_S,
+        socket_timeout=SOCKET_S,
+        socket_connect_timeout=SOCKET_S,
+        health_check_interval=30,
+        retry=Retry(ExponentialBackoff(cap=0.1, base=0.01), 1),
+    )
+    return redis.Redis(connection_pool=pool)
+
+
+def connect_async(url: str, connections: int = CONNECTIONS) -> redis.asyncio.Redis:
+    """A client for an event loop. Answers are bytes."""
+    pool = redis.asyncio.BlockingConnectionPool.from_url(
+        url,
+        max_connections=connections,
+        timeout=WAIT_S,
+        socket_timeout=SOCKET_S,
+        socket_connect_timeout=SOCKET_S,
+        health_check_interval=30,
+    )
+    return redis.asyncio.Redis(connection_pool=pool)
+
+
+class WrongRedis(Exception):
+    """The server is configured so that states could vanish one by one."""
+
+
+def check_noeviction(client: redis.Redis) -> None:
+    """WrongRedis unless maxmemory-policy is noeviction (STREAMS 6): a server that evicts would lose
+    single states while the position stays. Servers that forbid CONFIG are asked through INFO."""
+    policy = client.info("memory").get("maxmemory_policy", "")
+    if policy != "noeviction":
+        raise WrongRedis(f"Redis has maxmemory-policy {policy or 'unknown'}: set it to noeviction")

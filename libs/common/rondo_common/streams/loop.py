@@ -1,0 +1,514 @@
+"""The loop: take what is there, decide, commit once, apply. docs/streams.md has the drawing.
+
+Everything happens in one thread, in this order, again and again (`Loop.turn`):
+
+    gather   records from the consumer into their queues; rebalances are noticed here
+    restore  partitions whose view is not up to date, a step at a time
+    choose   inputs for a batch: assignments, answers, due timers, a slice of a sweep, records
+    decide   read the states with their position, call the pure handlers           (batch.py)
+    commit   outputs, states, dead letters and offsets in one Kafka transaction    (commit.py)
+    apply    the same states to Redis, if it still stands where it stood           (store.py)
+    perform  hand tasks to the effector
+
+A partition is restoring (no position) or live. Whatever goes wrong with its view makes it restore.
+"""
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from rondo_common.stage import Assigned, Input, Record, Result
+from rondo_common.streams import metrics
+from rondo_common.streams.assignment import starts, together
+from rondo_common.streams.batch import Batch, Work, Written, change_of, count
+from rondo_common.streams.codec import GLOBALS, in_memory
+from rondo_common.streams.commit import Aborted, Fatal, Transactions
+from rondo_common.streams.deadletters import Limit
+from rondo_common.streams.decide import StageParts
+from rondo_common.streams.effector import Claim, Effector, Ownership
+from rondo_common.streams.idle import Idle
+from rondo_common.streams.inputs import Inputs
+from rondo_common.streams.marks import APPLY, IDLE, WRITE, Marks
+from rondo_common.streams.overlay import Lost, Memory
+from rondo_common.streams.restore import Restorer
+from rondo_common.streams.store import Applied, Store
+
+log = logging.getLogger("rondo.streams")
+
+BATCH = 2_000
+"""Most records of one transaction."""
+COMMIT_EVERY_S = 0.025
+"""Under load at most one transaction in this time."""
+IDLE_S = 0.05
+"""How long to wait for a record when there is nothing to do."""
+BUSY_S = 0.005
+"""The same while answers of the effector are due or a restore runs."""
+TIMER_RETRY_S = 0.2
+MOST_ABORTS = 20
+DRAIN_S = 2.0
+
+
+def _record(m: Message, topic: str, partition: int) -> Record:
+    """A message as handlers see it. Bytes that are no UTF-8 are shown as U+FFFD."""
+    key, headers = m.key(), m.headers()
+    try:
+        name = key.decode() if key else ""
+        texts = {k: v.decode() for k, v in headers} if headers else {}
+    except (UnicodeDecodeError, AttributeError):
+        name = key.decode(errors="replace") if key else ""
+        texts = {k: v.decode(errors="replace") for k, v in headers or () if v is not None}
+    return Record(topic, partition, m.offset(), name, m.value() or b"", m.timestamp()[1], texts)
+
+
+class Clients(NamedTuple):
+    """What the loop talks to."""
+
+    consumer: Consumer
+    transactions: Transactions
+    admin: AdminClient
+    store: Store
+    restorer: Restorer
+    idle: Idle
+    clock: Any
+    marks: Marks
+    effector: Effector | None = None
+
+
+class Owned:
+    """A partition this worker owns. `position` is None while it is restored."""
+
+    def __init__(self, partition: int):
+        self.partition = partition
+        self.memory = Memory()
+        self.position: int | None = None
+        self.pending: deque[Input] = deque((Assigned(partition),))
+        """Inputs that are no records, until the batch that held them has committed."""
+        self.timers_after = 0.0
+        self.limit = Limit()
+        self.sweep_turn = 0
+
+
+class Loop:
+    """Runs one stage. `run` returns when `stopping()` says so; Fatal and TooMany come out."""
+
+    def __init__(self, parts: StageParts, clients: Clients, partitions: int, batch: int = BATCH):
+        self._stage, self._parts = parts.stage, parts
+        self._c = clients
+        self._partitions = partitions
+        self._batch_size = batch
+        self._inputs = Inputs(parts.stage, batch, clients.effector is not None)
+        self.owned: dict[int, Owned] = {}
+        self.ownership = Ownership()
+        self.joined = False
+        """Whether the group has given this worker its partitions (which may be none)."""
+        self._answers: deque[tuple[Claim, Result]] = deque()
+        self._rebalanced = False
+        self._failure: BaseException | None = None
+        self._busy = False
+        self._last_commit = 0.0
+        self._ends: dict[int, int] = {}
+        self._aborts = 0
+
+    def run(self, stopping: Callable[[], bool]) -> None:
+        c = self._c
+        if c.effector is not None:
+            c.effector.start(self._answered)
+        c.consumer.subscribe(
+            self._inputs.topics, on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
+        )
+        for what in self.pending():
+            metrics.PENDING.labels(self._stage.name, what).set_function(lambda what=what: self.pending()[what])
+        while not stopping():
+            self.turn()
+        self._drain(time.monotonic() + DRAIN_S)
+
+    def turn(self) -> None:
+        self._gather()
+        self._restore()
+        works = self._choose()
+        self._busy = self._process(works) if works else False
+        if self._c.effector is not None:
+            self._c.idle.prove(self._inputs, self.owned, self._c.effector, self.ownership)
+        self._c.idle.every(self._inputs, self.positions, self._lose)
+
+    # gather
+
+    def _gather(self) -> None:
+        """Wait for a record if there is nothing else to do, then take what is there (STREAMS 14)."""
+        consumer, inputs = self._c.consumer, self._inputs
+        wait = 0.0
+        if self._busy:
+            if inputs.buffered() < self._batch_size:
+                time.sleep(max(0.0, min(COMMIT_EVERY_S, self._last_commit + COMMIT_EVERY_S - time.monotonic())))
+        else:
+            wait = self._wait()
+        self._rebalanced = False
+        messages: list[Message] = []
+        first = consumer.poll(wait)
+        if first is not None:
+            messages.append(first)
+            messages += consumer.consume(self._batch_size, 0)
+        if self._failure is not None:
+            raise self._failure
+        if self._rebalanced:
+            return  # what came along belongs to an assignment that is gone; the new one starts at its offsets
+        self._take(messages)
+        for pause, queues in ((True, list(inputs.crowded())), (False, list(inputs.thirsty()))):
+            if queues:
+                (consumer.pause if pause else consumer.resume)([TopicPartition(q.topic, q.partition) for q in queues])
+                for queue in queues:
+                    queue.paused = pause
+
+    def _wait(self) -> float:
+        effector = self._c.effector
+        if self._answers or self._c.restorer.active:
+            return 0.0
+        if effector is not None and effector.in_flight():
+            return BUSY_S
+        dues = [o.memory.next_due for o in self.owned.values() if o.memory.next_due is not None]
+        if not dues:
+            return IDLE_S
+        return max(BUSY_S, min(IDLE_S, (min(dues) - self._c.clock.now()) / 1000))
+
+    def _take(self, messages: Sequence[Message]) -> None:
+        queues = self._inputs.queues
+        for m in messages:
+            error = m.error()
+            if error is not None:
+                self._error(m, error)
+                continue
+            topic, partition = m.topic(), m.partition()
+            queue = queues.get((topic, partition))
+            if queue is None:
+                continue
+            queue.records.append(_record(m, topic, partition))
+
+    def _error(self, message: Message, error: KafkaError) -> None:
+        code = error.code()
+        if code == KafkaError._PARTITION_EOF:
+            queue = self._inputs.queues.get((message.topic(), message.partition()))
+            if queue is not None:
+                queue.at_end(message.offset())
+        elif error.fatal():
+            raise Fatal(f"consumer: {error}")
+        elif code == KafkaError._AUTO_OFFSET_RESET:
+            raise Fatal(
+                f"{message.topic()} {message.partition()}: the next record to read is gone from the log: {error}"
+            )
+        elif code in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION):
+            raise Fatal(f"input topic: {error}")
+        else:
+            log.warning("%s: consumer: %s", self._stage.name, error)
+
+    # assignment (called from inside the consumer's poll)
+
+    def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        try:
+            self._assign(consumer, partitions)
+        except BaseException as e:
+            self._failure = e
+
+    def _assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self._forget()
+        numbers = together(self._inputs.topics, partitions)
+        begin = starts(consumer, self._c.admin, partitions)
+        self._inputs.assign(begin)
+        self.owned = {p: Owned(p) for p in numbers}
+        self.ownership.assign(numbers)
+        placed = [TopicPartition(t, p, start) for (t, p), (start, _) in begin.items()]
+        consumer.assign(placed)
+        if placed:
+            consumer.pause(placed)
+        self._c.restorer.begin(numbers, "assigned")
+        self.joined = True
+        log.info("%s: assigned %s", self._stage.name, numbers)
+
+    def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        try:
+            self._drain(time.monotonic() + DRAIN_S)
+        except BaseException as e:
+            self._failure = e
+        self._forget()
+
+    def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        log.warning("%s: partitions lost", self._stage.name)
+        self._forget()
+
+    def _forget(self) -> None:
+        """The partitions are somebody else's from now on."""
+        self._rebalanced = True
+        self.ownership.clear()
+        self._c.restorer.cancel()
+        self._c.idle.forget(self._inputs)
+        self._inputs.clear()
+        self._answers.clear()
+        self.owned = {}
+
+    # restore
+
+    def _restore(self) -> None:
+        restorer = self._c.restorer
+        if not restorer.active:
+            return
+        live = any(o.position is not None for o in self.owned.values())
+        for done in restorer.step(BUSY_S if live else IDLE_S):
+            owned = self.owned[done.partition]
+            owned.memory = Memory()
+            try:
+                for key, value in self._c.store.in_memory(done.partition, done.position).items():
+                    owned.memory.put(key, value)
+            except Lost:
+                restorer.begin([done.partition], "lost")
+                continue
+            self._timers(owned, done.applied)
+            owned.position = done.position
+            queues = [q for q in self._inputs.of(done.partition) if not q.paused]
+            if queues:
+                self._c.consumer.resume([TopicPartition(q.topic, q.partition) for q in queues])
+            log.info("%s partition %d is live at %d", self._stage.name, done.partition, done.position)
+        self._count_partitions()
+
+    def _lose(self, partition: int, why: str) -> None:
+        """The partition's view can't be used: restore it. Its records stay queued."""
+        log.warning("%s partition %d: view lost: %s", self._stage.name, partition, why)
+        self.owned[partition].position = None
+        self._c.restorer.begin([partition], "lost")
+        self._count_partitions()
+
+    @staticmethod
+    def _timers(owned: Owned, applied: Applied) -> None:
+        owned.memory.timers, owned.memory.next_due = applied
+
+    # choose
+
+    def _answered(self, claim: Claim, id: str, answer: Any) -> None:
+        """The effector's answer, from any thread."""
+        self._answers.append((claim, Result(id, answer)))
+
+    def _choose(self) -> list[Work]:
+        """The inputs of the next batch."""
+        while self._answers:
+            claim, result = self._answers.popleft()
+            if claim.still_owner():
+                self.owned[claim.partition].pending.append(result)
+            else:
+                metrics.DISCARDED.labels(self._stage.name).inc()
+        now = time.monotonic()
+        clock = self._c.clock.now()
+        live = {p: o for p, o in self.owned.items() if o.position is not None}
+        capacity = self._c.effector.capacity() if self._c.effector is not None else self._batch_size
+        records = self._inputs.select(live, now, capacity)
+        works = []
+        for p, owned in live.items():
+            w = Work(
+                p, owned.position, owned.memory, list(owned.pending)[: self._batch_size], records=records.get(p, [])
+            )
+            try:
+                self._due(w, owned, now, clock)
+                self._slice(w, owned)
+            except Lost as e:
+                self._lose(p, str(e))
+                continue
+            if w.inputs:
+                works.append(w)
+        return works
+
+    def _due(self, w: Work, owned: Owned, now: float, clock: int) -> None:
+        """Owners whose timers may fire: due by the clock, and nothing older waits to be handled."""
+        first = owned.memory.next_due
+        if first is None or owned.timers_after > now:
+            return
+        until = clock
+        if not self._stage.wall_clock:
+            bound = self._inputs.horizon(w.partition, now)
+            if bound is not None:
+                until = min(until, bound)
+        if first > until:
+            return
+        due = self._c.store.due(w.partition, owned.position, until, self._batch_size)
+        w.owners = [owner for owner, _ in due]
+        w.until = due[-1][1] if len(due) == self._batch_size else until
+
+    def _slice(self, w: Work, owned: Owned) -> None:
+        """The next slice of one of the partition's sweeps, in turn."""
+        names = sorted(owned.memory.sweeps)
+        if not names:
+            return
+        owned.sweep_turn += 1
+        name = names[owned.sweep_turn % len(names)]
+        sweep = owned.memory.sweeps[name]
+        keys = self._c.store.range(w.partition, owned.position, sweep.prefix, sweep.cursor, sweep.slice + 1)
+        w.slice = (name, sweep, keys[: sweep.slice], len(keys) <= sweep.slice)
+
+    # decide, commit, apply, perform
+
+    def _process(self, works: list[Work]) -> bool:
+        """One batch. Whether anything came of it."""
+        began = time.monotonic()
+        marks = self._c.marks
+        marks.begin(sum(w.inputs for w in works))
+        batch = Batch(self._parts, self._c.store, self._partitions, self._c.clock.now(), self._batch_size)
+        batch.decide(works)
+        for p, why in batch.lost.items():
+            self._lose(p, why)
+        for w in batch.works.values():
+            self.owned[w.partition].limit.check(began, w.inputs, len(w.decision.dead))
+        decided = list(batch.works.values())
+        batch.works = {w.partition: w for w in decided if w.writes}
+        marks.phase(WRITE if batch.works else IDLE)
+        if batch.works and not self._commit(batch, began):
+            marks.phase(IDLE)
+            return False
+        marks.phase(APPLY if batch.works else IDLE)
+        for w in decided:
+            self._done(w, began)
+        self._apply(batch)
+        marks.phase(IDLE)
+        return bool(batch.works)
+
+    def _commit(self, batch: Batch, began: float) -> bool:
+        written = Written(batch, self._parts, self._stage.state_topic, self._stage.state_offset)
+        offsets = [tp for w in batch.works.values() for tp in self._offsets(w)]
+        try:
+            self._c.transactions.run(written, offsets, self._c.consumer.consumer_group_metadata())
+        except Aborted as e:
+            metrics.TRANSACTIONS.labels(self._stage.name, "aborted").inc()
+            self._aborts += 1
+            log.warning("%s: transaction aborted: %s", self._stage.name, e)
+            if self._aborts >= MOST_ABORTS:
+                raise Fatal(f"{self._aborts} transactions in a row were aborted, the last one: {e}") from e
+            time.sleep(min(1.0, 0.02 * 2**self._aborts))
+            return False
+        self._aborts = 0
+        self._last_commit = began
+        self.ownership.proved(began)
+        self._ends = written.ends
+        metrics.TRANSACTIONS.labels(self._stage.name, "committed").inc()
+        metrics.COMMIT.labels(self._stage.name).observe(time.monotonic() - began)
+        metrics.BATCH.labels(self._stage.name).observe(sum(w.inputs for w in batch.works.values()))
+        return True
+
+    def _offsets(self, w: Work) -> list[TopicPartition]:
+        """Offsets that the transaction moves, and at least one for every partition whose state it
+        writes, moved or not: that is what fences it (STREAMS 3)."""
+        moved = []
+        for queue in self._inputs.of(w.partition):
+            n = w.done.get(queue.topic, 0)
+            if n:
+                moved.append(TopicPartition(queue.topic, queue.partition, queue.records[n - 1].offset + 1))
+        if not moved:
+            queue = self._inputs.of(w.partition)[0]
+            moved.append(TopicPartition(queue.topic, queue.partition, queue.next))
+        return moved
+
+    def _done(self, w: Work, began: float) -> None:
+        """The inputs are dealt with, but for what waits: leave that alone for a moment."""
+        owned = self.owned[w.partition]
+        for _ in w.extra:
+            owned.pending.popleft()
+        for queue in self._inputs.of(w.partition):
+            n = w.done.get(queue.topic, 0)
+            if n:
+                queue.take(n)
+            if queue.topic in w.held:
+                queue.hold(began)
+        if w.timers_wait:
+            owned.timers_after = began + TIMER_RETRY_S
+        owned.limit.count(began, w.inputs, len(w.decision.dead))
+        count(self._stage.name, w)
+
+    def _apply(self, batch: Batch) -> None:
+        """The transaction is committed: bring Redis and this worker's own memory up to it."""
+        works = batch.works
+        changes = {p: change_of(w, self._parts, self._ends[p]) for p, w in works.items() if w.states}
+        applied: dict[int, Applied | None] = dict.fromkeys(changes)
+        try:
+            if changes:
+                applied = self._c.store.apply(changes)
+        except Lost as e:
+            log.warning("%s: %s", self._stage.name, e)
+        for p, result in applied.items():
+            if result is None:
+                self._lose(p, "it did not stand where it was left")
+                continue
+            owned, w = self.owned[p], works[p]
+            owned.position = self._ends[p]
+            self._timers(owned, result)
+            for key in filter(in_memory, w.states):
+                owned.memory.put(key, w.decision.overlay.changed[key])
+                if key.startswith(GLOBALS):
+                    self._inputs.release(p)
+        for w in works.values():
+            self._perform(w)
+
+    def _perform(self, w: Work) -> None:
+        performs, effector = w.decision.performs, self._c.effector
+        if not performs:
+            return
+        if effector is None:
+            raise Fatal(f"{self._stage.name} performs tasks but has no effector")
+        metrics.TASKS.labels(self._stage.name).inc(len(performs))
+        epoch = self.ownership.epoch(w.partition)
+        if epoch is not None:
+            effector.submit(Claim(self.ownership, w.partition, epoch), performs)
+
+    # around it
+
+    def positions(self) -> dict[int, int]:
+        """Live partitions and where their views stand."""
+        return {p: o.position for p, o in self.owned.items() if o.position is not None}
+
+    def restoring(self) -> dict[int, float]:
+        """Partitions that are being restored, and how far (0 to 1)."""
+        return dict(self._c.restorer.progress())
+
+    def progress(self) -> dict[str, Any]:
+        """What each partition is at, for people and metrics; from any thread."""
+        restoring = self.restoring()
+        lags: dict[int, dict[str, int]] = {}
+        for queue in list(self._inputs.queues.values()):
+            lags.setdefault(queue.partition, {})[queue.topic] = self._c.idle.lag_of(queue)
+        return {
+            str(p): {"live": o.position is not None, "position": o.position, "lag": lags.get(p, {})}
+            | ({"restored": restoring[p]} if p in restoring else {})
+            for p, o in list(self.owned.items())
+        }
+
+    def pending(self) -> dict[str, int]:
+        """Work that no offset shows, by kind; from any thread. All 0 and no lag: the stage is idle."""
+        owned = list(self.owned.values())
+        clock, effector = self._c.clock.now(), self._c.effector
+        dues = [o.memory.next_due for o in owned if o.memory.next_due is not None]
+        return {
+            "tasks": len(self._answers) + (effector.in_flight() if effector is not None else 0),
+            "inputs": sum(len(o.pending) for o in owned),
+            "sweeps": sum(len(o.memory.sweeps) for o in owned),
+            "timers": sum(due <= clock for due in dues),
+            "restoring": sum(o.position is None for o in owned),
+        }
+
+    def _count_partitions(self) -> None:
+        live = sum(o.position is not None for o in self.owned.values())
+        metrics.LIVE.labels(self._stage.name).set(live)
+        metrics.RESTORING.labels(self._stage.name).set(len(self.owned) - live)
+
+    # ending
+
+    def _drain(self, deadline: float) -> None:
+        """Before the partitions go: take the answers of calls that are on their way."""
+        effector = self._c.effector
+        if effector is None or not (effector.in_flight() or self._answers):
+            return
+        while effector.in_flight() and time.monotonic() < deadline:
+            time.sleep(BUSY_S)
+        self._inputs.clear_records()
+        works = [w for w in self._choose() if w.extra]
+        for w in works:
+            w.owners, w.slice = [], None
+        if works:
+            self._process(works)

@@ -1,0 +1,240 @@
+"""Bringing a partition's view in Redis up to its state topic. Crash, take-over and loss of Redis are
+this one path (STREAMS 2, 6).
+
+The order matters. The caller has fetched the group's committed offsets before `begin`; `begin` asks
+for the end of the state partition including open transactions, and the restore is done only when
+everything up to there is decided and replayed. So a predecessor's commit that is still on its way is
+never overlooked.
+
+While a restore runs, the view's position reads "r:<offset>:<token>": readers see that it is not to be
+used; another restore that takes over changes the token, and the first notices at its next write.
+"""
+
+import logging
+import time
+import uuid
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from confluent_kafka import Consumer, KafkaError, TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from rondo_common import kafka
+from rondo_common.streams import metrics
+from rondo_common.streams.codec import Codec
+from rondo_common.streams.commit import Fatal
+from rondo_common.streams.overlay import Lost
+from rondo_common.streams.store import Applied, Change, Store, timer_changes
+
+log = logging.getLogger("rondo.streams")
+
+CHUNK = 5_000
+PENDING_S = kafka.TRANSACTION_MS / 1000 + 5
+"""Longer than this no open transaction can keep a restore waiting: the time-out and the clean-up."""
+RETRY_S = 0.25
+
+
+class Origin(NamedTuple):
+    """Where the states come from. A view made from another cluster or topic is not used."""
+
+    topic: str
+    offset: int
+    cluster: str
+    topic_id: str
+    keep_deletes_ms: int
+    """delete.retention.ms: older positions may lack tombstones that are gone from the log."""
+
+
+class Done(NamedTuple):
+    """A restored partition: its position and what its timers say."""
+
+    partition: int
+    position: int
+    applied: Applied
+
+
+class _Job:
+    """One partition being restored."""
+
+    def __init__(self, partition: int, why: str):
+        self.partition = partition
+        self.why = why
+        self.marker = ""
+        self.start = 0
+        self.next = -1
+        self.target = -1
+        self.ready_at = 0.0
+        self.stuck_since: float | None = None
+        self.pending: dict[str, bytes | None] = {}
+
+
+class Restorer:
+    """Restores partitions, all together with one consumer, a step at a time."""
+
+    def __init__(self, stage: str, origin: Origin, store: Store, codec: Codec, admin: AdminClient, reader: Consumer):
+        self._stage, self._origin, self._store, self._codec = stage, origin, store, codec
+        self._admin, self._reader = admin, reader
+        self._jobs: dict[int, _Job] = {}
+        self._reading: set[int] = set()
+
+    @property
+    def active(self) -> bool:
+        return bool(self._jobs)
+
+    def progress(self) -> dict[int, float]:
+        """Share of its log that each partition has replayed, 0 to 1."""
+        return {
+            p: 0.0 if job.next < 0 else min(1.0, (job.next - job.start) / max(1, job.target - job.start))
+            for p, job in self._jobs.items()
+        }
+
+    def begin(self, partitions: Iterable[int], why: str) -> None:
+        """Restore these partitions. The group's committed offsets must have been fetched before."""
+        for partition in partitions:
+            self._drop_reading(partition)
+            self._jobs[partition] = _Job(partition, why)
+            metrics.RESTORES.labels(self._stage, why).inc()
+
+    def cancel(self) -> None:
+        """Forget all jobs: the partitions were given away."""
+        for partition in list(self._jobs):
+            self._drop_reading(partition)
+        self._jobs.clear()
+
+    def step(self, timeout: float) -> list[Done]:
+        """Go on for about `timeout` seconds; the partitions that are done now. Fatal when an open
+        transaction keeps one from being restored for longer than it can live."""
+        now = time.monotonic()
+        fresh = [j for j in self._jobs.values() if j.next < 0 and j.ready_at <= now]
+        done = self._prepare(fresh) if fresh else []
+        if self._reading:
+            self._take(self._reader.consume(CHUNK, timeout))
+        elif not done and self._jobs:
+            time.sleep(min(timeout, 0.02))
+        for job in list(self._jobs.values()):
+            if job.next >= 0:
+                finished = self._flush(job)
+                if finished is not None:
+                    done.append(finished)
+        return done
+
+    # inside
+
+    def _prepare(self, jobs: list[_Job]) -> list[Done]:
+        """Find out where each job starts; some are done already."""
+        places = {j.partition: (self._origin.topic, self._origin.offset + j.partition) for j in jobs}
+        ends = kafka.end_offsets(self._admin, places.values())
+        firsts = kafka.first_offsets(self._admin, places.values())
+        done = []
+        for job in jobs:
+            place = places[job.partition]
+            job.target = ends[place]
+            try:
+                self._claim(job, firsts[place])
+            except Lost as e:
+                self._again(job, str(e))
+                continue
+            if job.next >= job.target:
+                finished = self._flush(job)
+                if finished is not None:
+                    done.append(finished)
+                continue
+            self._reader.incremental_assign([TopicPartition(*place, job.next)])
+            self._reading.add(job.partition)
+        return done
+
+    def _claim(self, job: _Job, first: int) -> None:
+        """Take over what the view holds if it can be built upon, else wipe it."""
+        meta = self._store.meta(job.partition)
+        token = uuid.uuid4().hex[:12]
+        why = self._useless(meta.position, meta.cluster, meta.topic, meta.at, first, job.target)
+        if why is not None:
+            if meta.position:
+                log.warning("%s partition %d: view wiped: %s", self._stage, job.partition, why)
+            job.start = job.next = first
+            job.marker = f"r:{first}:{token}"
+            self._store.wipe(job.partition, job.marker, self._origin.cluster, self._origin.topic_id)
+            return
+        offset = int(meta.position.split(":")[1]) if meta.position.startswith("r:") else int(meta.position)
+        marker = f"r:{offset}:{token}"
+        self._apply(job, Change(meta.position, marker, {}, (), {}))
+        job.marker, job.start, job.next = marker, offset, offset
+
+    def _useless(self, position: str, cluster: str, topic: str, at: int, first: int, end: int) -> str | None:
+        """Why a view can't be built upon, None if it can (STREAMS 6)."""
+        if not position:
+            return "empty"
+        if (cluster, topic) != (self._origin.cluster, self._origin.topic_id):
+            return "it was made from another cluster or topic"
+        offset = int(position.split(":")[1]) if position.startswith("r:") else int(position)
+        if offset < first or offset > end:
+            return f"its position {offset} lies outside of the log, {first} to {end}"
+        if offset < end and time.time() * 1000 - at > self._origin.keep_deletes_ms / 2:
+            return "it is so old that deletions may be gone from the log"
+        return None
+
+    def _take(self, messages: list) -> None:
+        now = time.monotonic()
+        for message in messages:
+            job = self._jobs.get(message.partition() - self._origin.offset)
+            if job is None:
+                continue
+            error = message.error()
+            if error is None:
+                job.pending[message.key().decode()] = message.value()
+                job.next = message.offset() + 1
+                job.stuck_since = None
+            elif error.code() == KafkaError._PARTITION_EOF:
+                job.next = max(job.next, message.offset())
+                if job.next < job.target and job.stuck_since is None:
+                    job.stuck_since = now
+            elif error.fatal():
+                raise Fatal(f"restore: {error}")
+            else:
+                log.warning("%s: restore: %s", self._stage, error)
+
+    def _flush(self, job: _Job) -> Done | None:
+        """Write what was read; Done at the end of the log."""
+        finished = job.next >= job.target
+        if not finished and not job.pending:
+            if job.stuck_since is not None and time.monotonic() - job.stuck_since > PENDING_S:
+                raise Fatal(
+                    f"{self._stage} partition {job.partition}: an open transaction ends the log at {job.next}, "
+                    f"before {job.target}, for more than {PENDING_S:.0f} s"
+                )
+            return None
+        states, job.pending = job.pending, {}
+        position = str(job.next) if finished else f"r:{job.next}:{job.marker.rpartition(':')[2]}"
+        fresh = [key for key, raw in states.items() if raw is not None]
+        change = Change(job.marker, position, states, fresh, timer_changes(self._codec, states))
+        try:
+            applied = self._apply(job, change)
+        except Lost as e:
+            self._again(job, str(e))
+            return None
+        metrics.RESTORED.labels(self._stage).inc(len(states))
+        job.marker = position
+        if not finished:
+            return None
+        self._drop_reading(job.partition)
+        del self._jobs[job.partition]
+        return Done(job.partition, job.next, applied)
+
+    def _apply(self, job: _Job, change: Change) -> Applied:
+        applied = self._store.apply({job.partition: change})[job.partition]
+        if applied is None:
+            raise Lost("somebody else changed the view")
+        return applied
+
+    def _again(self, job: _Job, why: str) -> None:
+        """Begin this job anew in a moment."""
+        log.warning("%s partition %d: restore begins again: %s", self._stage, job.partition, why)
+        self._drop_reading(job.partition)
+        fresh = _Job(job.partition, job.why)
+        fresh.ready_at = time.monotonic() + RETRY_S
+        self._jobs[job.partition] = fresh
+
+    def _drop_reading(self, partition: int) -> None:
+        if partition in self._reading:
+            self._reading.discard(partition)
+            self._reader.incremental_unassign([TopicPartition(self._origin.topic, self._origin.offset + partition)])

@@ -1,0 +1,278 @@
+"""Running a stage: check what it stands on, make the clients, run the loop, say with what code it ended.
+
+    code = run_stage(stage, settings, clock)                      # in this thread, until stopped
+
+    runner = StageRunner(stage, settings, clock, effector)        # beside an event loop
+    runner.start()
+    life.on_stop(runner.stop)
+    ready, why = runner.ready()
+
+Exit codes (STREAMS 9): 0 stopped in order; 1 something failed that a new process may overcome, the
+supervisor starts it again with growing pauses; 2 refused: the set-up is wrong, and the log says what.
+
+A slot (`settings.slot`) is one worker's place: its transactional.id and group.instance.id. Within one
+machine a locked file keeps two processes out of one slot; over machines the supervisor does (a
+StatefulSet's ordinal), and in every case a second one fences the first (STREAMS 8).
+"""
+
+import fcntl
+import gc
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TextIO, TypeVar
+
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+
+from rondo_common import kafka, redis_client
+from rondo_common.settings import Settings
+from rondo_common.stage import Stage
+from rondo_common.streams.assignment import OtherTopics, check_group
+from rondo_common.streams.commit import Fatal, Transactions
+from rondo_common.streams.deadletters import SUFFIX, TooMany, default_topic
+from rondo_common.streams.decide import StageParts
+from rondo_common.streams.effector import Effector
+from rondo_common.streams.idle import Idle
+from rondo_common.streams.loop import BATCH, Clients, Loop
+from rondo_common.streams.marks import Marks
+from rondo_common.streams.restore import Origin, Restorer
+from rondo_common.streams.store import Store
+
+log = logging.getLogger("rondo.streams")
+
+START_S = 60.0
+"""How long a starting worker waits for Kafka and Redis to answer."""
+GC_THRESHOLD = 20_000
+"""A batch makes tens of thousands of short-lived objects; Python's default of 700 costs a fifth of the CPU."""
+OK, FAILED, REFUSED = 0, 1, 2
+
+T = TypeVar("T")
+
+
+class Refused(Exception):
+    """The set-up is wrong: no use in trying again."""
+
+
+def group_of(stage: str) -> str:
+    """The consumer group of a stage."""
+    return f"rondo.{stage}"
+
+
+def run_stage(
+    stage: Stage,
+    settings: Settings,
+    clock: Any,
+    effector: Effector | None = None,
+    stop_event: threading.Event | None = None,
+    started: Callable[[Loop], None] | None = None,
+    batch: int = BATCH,
+) -> int:
+    """Run `stage` until `stop_event` is set; the exit code. `started` is given the loop before it runs."""
+    stop = stop_event or threading.Event()
+    try:
+        with _slot(settings, stage.name):
+            return _run(stage, settings, clock, effector, stop, started, batch)
+    except (Refused, OtherTopics, redis_client.WrongRedis) as e:
+        log.error("%s refused to start: %s", stage.name, e)
+        return REFUSED
+    except TooMany as e:
+        log.error("%s halted, nothing is lost: %s. See the dead-letter topics, then start it again", stage.name, e)
+        return FAILED
+    except Fatal as e:
+        log.error("%s ends: %s", stage.name, e)
+        return FAILED
+    except Exception:
+        log.exception("%s failed", stage.name)
+        return FAILED
+
+
+def _run(
+    stage: Stage,
+    settings: Settings,
+    clock: Any,
+    effector: Effector | None,
+    stop: threading.Event,
+    started: Callable[[Loop], None] | None,
+    batch: int,
+) -> int:
+    parts = StageParts.of(stage)
+    name = f"{stage.name}.{settings.slot}"
+    admin = kafka.admin(settings.kafka, f"{name}.admin")
+    redis = redis_client.connect(settings.redis)
+    consumer = reader = None
+    try:
+        cluster = _patiently(lambda: kafka.cluster_id(admin), stop, "Kafka")
+        if cluster is None:
+            return OK
+        origin = check_topics(admin, stage, settings.partitions, cluster)
+        if _patiently(lambda: redis.ping() and redis_client.check_noeviction(redis) is None, stop, "Redis") is None:
+            return OK
+        topics = [topic for lane in stage.lanes for topic in lane]
+        _patiently(lambda: check_group(admin, group_of(stage.name), name, topics), stop, "Kafka's group coordinator")
+        transactions = Transactions(kafka.transactional_producer(settings.kafka, name))
+        transactions.begin_slot()
+        consumer = kafka.group_consumer(settings.kafka, group_of(stage.name), name)
+        reader = kafka.reader(settings.kafka, f"{name}.restore")
+        store = Store(redis, stage.name, parts.codec, getattr(stage, "indexed", None))
+        restorer = Restorer(stage.name, origin, store, parts.codec, admin, reader)
+        idle = Idle(stage.name, consumer, transactions, store, origin.keep_deletes_ms)
+        marks = Marks(stage.name, settings.slot)
+        clients = Clients(consumer, transactions, admin, store, restorer, idle, clock, marks, effector)
+        loop = Loop(parts, clients, settings.partitions, batch)
+        if started is not None:
+            started(loop)
+        if gc.get_threshold()[0] < GC_THRESHOLD:
+            gc.set_threshold(GC_THRESHOLD, 20, 50)
+        loop.run(stop.is_set)
+        return OK
+    finally:
+        if effector is not None:
+            effector.stop()
+        for client in (consumer, reader):
+            if client is not None:
+                client.close()
+        redis.close()
+
+
+def check_topics(admin: AdminClient, stage: Stage, partitions: int, cluster: str) -> Origin:
+    """Refused unless every topic of the stage is there with the right partition count (STREAMS 4 to 6)."""
+    inputs = [topic for lane in stage.lanes for topic in lane]
+    dead = {topic + SUFFIX for topic in (*inputs, default_topic(stage))}
+    found = kafka.describe(admin, [*inputs, stage.state_topic, *dead])
+    problems = [f"topic {t} does not exist" for t in (*inputs, stage.state_topic) if t not in found]
+    problems += [
+        f"topic {t} has {found[t].partitions} partitions, not {partitions}: the count is fixed at creation"
+        for t in inputs
+        if t in found and found[t].partitions != partitions
+    ]
+    if len(inputs) != len(set(inputs)):
+        problems.append("a topic stands in two lanes")
+    state = found.get(stage.state_topic)
+    if state is not None and (state.partitions < stage.state_offset + partitions or state.partitions % partitions):
+        problems.append(f"topic {stage.state_topic} has {state.partitions} partitions, not a multiple of {partitions}")
+    config = {} if state is None else kafka.topic_config(admin, stage.state_topic)
+    if state is not None and "compact" not in config["cleanup.policy"]:
+        problems.append(f"topic {stage.state_topic} is not compacted: states would be lost")
+    if problems:
+        raise Refused("; ".join(problems))
+    for topic in sorted(dead - found.keys()):
+        log.warning(
+            "%s: topic %s does not exist: a record that can't be processed will end the worker", stage.name, topic
+        )
+    keep = int(config["delete.retention.ms"])
+    return Origin(stage.state_topic, stage.state_offset, cluster, found[stage.state_topic].id, keep)
+
+
+def _patiently(ask: Callable[[], T], stop: threading.Event, what: str) -> T | None:
+    """Ask until there is an answer; None when stopped. Fatal after a minute."""
+    deadline = time.monotonic() + START_S
+    while not stop.is_set():
+        try:
+            return ask()
+        except (KafkaException, redis_client.RedisError, OSError) as e:
+            if time.monotonic() > deadline:
+                raise Fatal(f"{what} does not answer: {e}") from e
+            stop.wait(0.2)
+    return None
+
+
+@contextmanager
+def _slot(settings: Settings, stage: str) -> Iterator[None]:
+    """Hold the slot on this machine. Refused while another live process holds it."""
+    folder = Path(settings.data_dir) / "slots"
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{stage}.{settings.slot}.lock"
+    file: TextIO
+    with open(path, "a+", encoding="ascii") as file:
+        deadline = time.monotonic() + 5.0
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError:
+                if time.monotonic() > deadline:
+                    file.seek(0)
+                    raise Refused(f"slot {settings.slot} of {stage} is held by process {file.read().strip()}") from None
+                time.sleep(0.05)
+        file.seek(0)
+        file.truncate()
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+
+
+class StageRunner:
+    """Runs a stage in a thread of its own beside the process's servers. When the loop ends by itself,
+    `on_exit(code)` is called; without it the process ends at once with that code."""
+
+    def __init__(
+        self,
+        stage: Stage,
+        settings: Settings,
+        clock: Any,
+        effector: Effector | None = None,
+        on_exit: Callable[[int], None] | None = None,
+        batch: int = BATCH,
+    ):
+        self._args = (stage, settings, clock, effector)
+        self._batch = batch
+        self._on_exit = on_exit or os._exit
+        self._stop = threading.Event()
+        self._loop: Loop | None = None
+        self.exit_code: int | None = None
+        self._thread = threading.Thread(target=self._main, name=f"stage-{stage.name}", daemon=True)
+
+    def start(self) -> "StageRunner":
+        self._thread.start()
+        return self
+
+    def run(self) -> None:
+        """Run in the calling thread until stopped; RuntimeError when it ends by itself. Fits
+        `Life.thread("stage", runner.run, runner.ask_stop)`."""
+        self.exit_code = run_stage(*self._args, self._stop, self._started, self._batch)
+        if not self._stop.is_set():
+            raise RuntimeError(f"the stage ended with code {self.exit_code}")
+
+    def ask_stop(self) -> None:
+        """Ask the loop to end; returns at once."""
+        self._stop.set()
+
+    def stop(self, timeout: float = 10.0) -> int | None:
+        """End the loop after its batch; the exit code, None when it did not end in time."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout)
+        return self.exit_code
+
+    def ready(self) -> tuple[bool, str]:
+        """Whether every partition given to this worker is restored and being processed, and if not, why."""
+        loop = self._loop
+        if self.exit_code is not None:
+            return False, f"the stage ended with code {self.exit_code}"
+        if loop is None or not loop.joined:
+            return False, "waiting for Kafka to assign partitions"
+        restoring = loop.restoring()
+        if restoring:
+            share = sum(restoring.values()) / len(restoring)
+            return False, f"restoring {len(restoring)} of {len(loop.owned)} partitions ({share:.0%})"
+        return True, f"processing {len(loop.owned)} partitions"
+
+    def progress(self) -> dict[str, Any]:
+        """Per partition: live or how far restored, position, and lag by topic."""
+        loop = self._loop
+        return {} if loop is None else loop.progress()
+
+    def _started(self, loop: Loop) -> None:
+        self._loop = loop
+
+    def _main(self) -> None:
+        stage, *_ = self._args
+        self.exit_code = run_stage(*self._args, self._stop, self._started, self._batch)
+        if not self._stop.is_set():
+            log.error("%s: the loop ended by itself with code %d", stage.name, self.exit_code)
+            self._on_exit(self.exit_code or FAILED)

@@ -1,0 +1,1 @@
+"""The decisions of the profiles stage, by role: router, keeper, merging, statements."""
