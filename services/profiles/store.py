@@ -18,6 +18,7 @@ KINDS = {
     "email": "email",
     "phone": "phone",
     "telegram_chat_id": "telegram_chat_id",
+    "address_id": "address_id",
     "member_id": "member_id",
 }
 """Kind of identifier by id_type."""
@@ -88,9 +89,11 @@ class Members:
         return wanted
 
     async def _holders(self, workspace: str, kind: str, ids: Sequence[str]) -> dict[str, str]:
-        """By address: the member who stated it last."""
+        """By address (or its id, which is all that inbound messages carry): the member who stated it last."""
         secret = workspace_secret(self._secret, workspace)
-        made = {id: identifier_id(secret, kind, _comparable(kind, id)) for id in ids}
+        made = {
+            id: id if kind == "address_id" else identifier_id(secret, kind, _comparable(kind, id)) for id in ids
+        }
         states = await self._read(workspace, ((i, claim_key(workspace, i)) for i in set(made.values())))
         held = {id: holder(states[claim_key(workspace, identifier)]) for id, identifier in made.items()}
         return {id: member_id for id, member_id in held.items() if member_id is not None}
