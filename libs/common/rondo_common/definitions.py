@@ -96,7 +96,17 @@ class DefinitionStore:
         return [d for d in newest if not d.deleted]
 
     def _tail(self) -> None:
-        consumer = kafka.reader(self._settings.kafka, f"{self._settings.service or 'rondo'}-definitions")
+        """Read until stopped. While Kafka is away it is asked again every second."""
+        while not self._stop.is_set():
+            try:
+                self._read()
+            except Exception as e:
+                log.warning("definitions can't be read; trying again", error=f"{type(e).__name__}: {e}")
+                self._stop.wait(1.0)
+
+    def _read(self) -> None:
+        name = self._settings.service or "rondo"
+        consumer = kafka.reader(self._settings.kafka, f"{name}-definitions")
         try:
             ends = kafka.assign_from_start(consumer, topics.DEFINITIONS)
             at = dict.fromkeys(ends, 0)
