@@ -22,6 +22,7 @@ from services.gateway.openapi import describe
 from services.gateway.routes import (
     campaigns,
     conversations,
+    imports,
     inbox,
     keys,
     members,
@@ -47,6 +48,8 @@ STAGES = (
     "egress",
 )
 """Stages with timers."""
+MAX_BODY = 32 * 1024 * 1024
+"""Bytes: room for an import's file and for 50,000 ids."""
 
 
 def make_app(settings: Settings) -> FastAPI:
@@ -63,6 +66,7 @@ def make_app(settings: Settings) -> FastAPI:
         runs,
         policies,
         inbox,
+        imports,
         conversations,
         system,
         unserved,
@@ -126,7 +130,7 @@ async def start(life: Life, settings: Settings) -> None:
     audit = Audit(settings, clock)
     app.add_middleware(Audited, audit=audit)
     app.add_middleware(Idempotency, redis=redis)
-    web.install(app)
+    web.install(app, max_body=MAX_BODY)
     app.router.routes.extend(lifecycle.health_routes(state.definitions.ready))
     state.definitions.start()
     for closer in (state.clients.close, redis.aclose, state.commands.close, audit.close, state.definitions.stop):

@@ -183,7 +183,6 @@ def _catalogue() -> list[Topic]:
             ("profiles",),
             (
                 "segmentation",
-                "campaigns",
                 "rhythm",
                 "delivery-email",
                 "delivery-sms",

@@ -1,0 +1,1 @@
+"""One module per group of subcommands, imported only when one of them runs."""

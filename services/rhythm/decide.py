@@ -1,0 +1,142 @@
+"""The gate's decision about one touch. Pure: the same arguments always give the same verdict.
+
+Gates are asked in the fixed order of WIRE 8. All are listed up to and including the first that says
+skip. A touch is sent when none says skip or defer; `until` of a deferral is the earliest instant at
+which all of them pass as known now, None when that hangs on an event (a conversation that closes,
+a campaign that goes on).
+
+Choices where the contract leaves room:
+- Channel: the first one in order that no gate about channels (suppressed, consent, reachable) skips,
+  else the first listed one with its reason. Gates about the whole member or campaign don't depend on
+  the channel and so don't choose it.
+- Each gate judges the instant of the decision. A budget that says skip when exceeded skips also
+  within quiet hours.
+- A touch that can't go before its not_after is skipped as `expired` at once; the expiry gate's inputs
+  name what blocks it and until when.
+- A deferral's reason is that of the first gate that defers.
+"""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from rondo_common.clock import from_iso
+from rondo_common.records import GateVerdict, Touch
+from services.rhythm import gates
+from services.rhythm.gates import PASS, Found, QuietView
+from services.rhythm.model import Member, Snapshot
+from services.rhythm.policies import Policies
+
+DECIDE_VERSION = 1
+"""Version of this function, on every decision it makes."""
+
+SEND_WITHIN_MS = 300_000
+"""A send is good for five minutes (STREAMS 22)."""
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """`verdict` is send, defer or skip. `until` of a deferral in ms, None when it hangs on an event.
+    `send_by` of a send: last instant (ms) at which it may leave."""
+
+    verdict: str
+    channel: str
+    gates: tuple[GateVerdict, ...]
+    reason: str | None = None
+    until: int | None = None
+    send_by: int | None = None
+
+
+def decide(
+    touch: Touch, member: Member, policies: Policies, stop: str | None, now: int, workspace_zone: str = "UTC"
+) -> Verdict:
+    """Decide about `touch` at `now` (ms). `stop`: paused or cancelled when its campaign is."""
+    contact = member.contact
+    marketing = touch.class_ != "transactional"
+    channel = _channel(touch, contact, marketing)
+    if contact is not None and contact.merged_into is not None:
+        merged = gates.skip("audience", "merged", {"merged_into": contact.merged_into})
+        return Verdict("skip", channel, (merged.shown,), "merged")
+    not_after = from_iso(touch.not_after) if touch.not_after else None
+    quiet = QuietView(
+        gates.quiet_that_count(policies.quiet, contact, channel) if marketing else [], contact, workspace_zone
+    )
+    counting = gates.counting_budgets(policies.budgets, touch, channel) if marketing else []
+    found: list[Found] = [
+        PASS["audience"],
+        gates.erased(contact),
+        gates.suppressed(contact, channel),
+        gates.consented(contact, channel, touch.topic, marketing),
+        gates.tempo(contact, marketing, now),
+        gates.stopped(stop, touch.campaign),
+        gates.expiry(not_after, now),
+        PASS["holdout"],
+        gates.open_dialogue(member, marketing),
+        gates.reachable(contact, channel),
+        gates.quiet_hours(quiet, now),
+        gates.budget(counting, member, channel, now),
+        gates.min_gap(counting, member, now),
+        PASS["conflict"],
+        PASS["learned_hour"],
+        PASS["pacing"],
+    ]
+    verdict = _first_skip(found, channel)
+    if verdict is not None:
+        return verdict
+    held = [f for f in found if f.verdict == "defer"]
+    listed = tuple(f.shown for f in found)
+    if not held:
+        return Verdict("send", channel, listed, send_by=_send_by(now, not_after, quiet))
+    until = _until(held, quiet, now)
+    if until is not None and not_after is not None and until > not_after:
+        at = gates.GATES.index("expiry")
+        late = [*found[:at], gates.too_late(not_after, held[0].shown.gate, until)]
+        return _first_skip(late, channel) or Verdict("skip", channel, listed)
+    return Verdict("defer", channel, listed, held[0].shown.reason, until)
+
+
+def _channel(touch: Touch, contact: Snapshot | None, marketing: bool) -> str:
+    order = _order(touch, contact)
+    if len(order) == 1:
+        return order[0]
+    for channel in order:
+        if (
+            gates.suppressed(contact, channel).verdict == "pass"
+            and gates.consented(contact, channel, touch.topic, marketing).verdict == "pass"
+            and gates.reachable(contact, channel).verdict == "pass"
+        ):
+            return channel
+    return touch.channels[0]
+
+
+def _order(touch: Touch, contact: Snapshot | None) -> Sequence[str]:
+    """The touch's channels as they are tried: under `preferred` the member's preferred one first, then
+    those of the member's list in its order, then the rest as listed."""
+    if touch.channel_rule != "preferred" or contact is None:
+        return touch.channels
+    wanted = [c for c in (contact.preferred, *contact.channels) if c in touch.channels]
+    return list(dict.fromkeys([c for c in wanted if c is not None] + touch.channels))
+
+
+def _first_skip(found: Sequence[Found], channel: str) -> Verdict | None:
+    for i, f in enumerate(found):
+        if f.verdict == "skip":
+            return Verdict("skip", channel, tuple(g.shown for g in found[: i + 1]), f.shown.reason)
+    return None
+
+
+def _until(held: Sequence[Found], quiet: QuietView, now: int) -> int | None:
+    """Earliest instant at which all gates pass. Pause, budgets and gaps stay passed once they pass, as
+    nothing else is known to be sent; so after the last of them only quiet hours can be in the way."""
+    if any(f.until is None for f in held):
+        return None
+    return quiet.free_from(max([now, *(f.until for f in held if f.until is not None)]))
+
+
+def _send_by(now: int, not_after: int | None, quiet: QuietView) -> int:
+    """Five minutes, cut at the last instant before quiet hours and at not_after."""
+    ends = [now + SEND_WITHIN_MS]
+    if not_after is not None:
+        ends.append(not_after)
+    if (begins := quiet.next_quiet(now)) is not None:
+        ends.append(begins - 1)
+    return max(now, min(ends))
