@@ -6,9 +6,9 @@ import msgspec
 
 from rondo_common import ids, kafka, topics
 from rondo_common.clock import Clock, iso
+from rondo_common.keys import Grant
 from rondo_common.records import AuditEntry
 from rondo_common.settings import Settings
-from services.gateway.model import Principal
 
 
 class Audit:
@@ -18,12 +18,12 @@ class Audit:
         self._clock = clock
         self._producer: Any = kafka.producer(settings.kafka, "gateway-audit")
 
-    def write(self, who: Principal, trace: str, action: str, target: str, status: int, ip: str | None) -> None:
+    def write(self, who: Grant, trace: str, action: str, target: str, status: int, ip: str | None) -> None:
         now = self._clock.now()
-        entry = AuditEntry(who.workspace, ids.derived(trace, "audit"), iso(now), who.actor, action, target, status, ip)
+        entry = AuditEntry(who.workspace, ids.derived(trace, "audit"), iso(now), who.id, action, target, status, ip)
         try:
             self._producer.produce(
-                topics.AUDIT, key=f"{who.workspace}:{who.actor}", value=msgspec.json.encode(entry), timestamp=now
+                topics.AUDIT, key=f"{who.workspace}:{who.id}", value=msgspec.json.encode(entry), timestamp=now
             )
         except BufferError:
             self._producer.flush(0.2)

@@ -4,6 +4,7 @@ from typing import Any
 
 from starlette.requests import Request
 
+from rondo_common.clock import from_iso
 from rondo_common.problems import Problem, invalid
 from rondo_protos.profiles.v1 import profiles_pb2
 
@@ -39,3 +40,14 @@ def limit_of(request: Request, most: int = 500) -> int:
             422, "invalid-request", "The limit is not valid", errors=[invalid("/limit", "out_of_range", f"1 to {most}")]
         )
     return int(text)
+
+
+def instant_of(request: Request, name: str = "at") -> int | None:
+    """A time parameter in ms, None when absent; Problem 422 when it can't be read. A plus sign that came
+    unescaped (and so as a blank) is taken as one."""
+    text = request.query_params.get(name)
+    try:
+        return None if text is None else from_iso(text.replace(" ", "+"))
+    except ValueError as e:
+        where = [invalid(f"/{name}", "invalid_time", str(e))]
+        raise Problem(422, "invalid-request", "The time is not valid", str(e), where) from e

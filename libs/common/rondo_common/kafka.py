@@ -5,12 +5,20 @@ same partition whoever writes it (`rondo_common.partition`). Everything else is 
 """
 
 import logging
+import os
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from confluent_kafka import Consumer, IsolationLevel, KafkaError, Producer, TopicCollection
+from confluent_kafka import (
+    Consumer,
+    ConsumerGroupTopicPartitions,
+    IsolationLevel,
+    KafkaError,
+    Producer,
+    TopicCollection,
+)
 from confluent_kafka import KafkaException as KafkaException
 from confluent_kafka import TopicPartition as TopicPartition
 from confluent_kafka.admin import AdminClient, ConfigResource, OffsetSpec, ResourceType
@@ -26,18 +34,21 @@ TRANSACTION_MS = 10_000
 TIMEOUT_S = 20.0
 """How long one admin request may take."""
 
+DEBUG = "RONDO_KAFKA_DEBUG"
+"""Variable with librdkafka's debug contexts, such as "eos,cgrp", for a look inside the clients."""
+
 Partition = tuple[str, int]
 """(topic, partition)."""
 
 
 def _base(bootstrap: str, client_id: str) -> dict[str, Any]:
-    return {
+    debug = {"debug": os.environ[DEBUG], "log_level": 7} if os.environ.get(DEBUG) else {"log_level": 4}
+    return debug | {
         "bootstrap.servers": bootstrap,
         "client.id": client_id,
         "socket.nagle.disable": True,
         "reconnect.backoff.ms": 100,
         "reconnect.backoff.max.ms": 1_000,
-        "log_level": 4,
     }
 
 
@@ -173,7 +184,7 @@ def offsets(
             # and librdkafka 2.16 does not renew it by itself for this request
             if time.monotonic() > deadline:
                 raise
-            log.info("offsets will be asked again: %s", e.args[0])
+            log.info("log ends will be asked for again: %s", e.args[0])
             with suppress(KafkaException):
                 client.list_topics(timeout=2.0)
             time.sleep(0.1)
@@ -188,6 +199,20 @@ def end_offsets(client: AdminClient, partitions: Iterable[Partition], committed:
     """Offset after the last record, by (topic, partition); `committed`: after the last a reader of
     committed records may see."""
     return offsets(client, partitions, OffsetSpec.latest(), committed)
+
+
+def committed_offsets(client: AdminClient, groups: Iterable[str]) -> dict[str, dict[Partition, int]]:
+    """What consumer groups have committed, by group; partitions without a commit are left out.
+    KafkaException when the broker does not answer."""
+    asked = {
+        g: client.list_consumer_group_offsets([ConsumerGroupTopicPartitions(g)], request_timeout=10) for g in groups
+    }
+    out = {}
+    for group, futures in asked.items():
+        (future,) = futures.values()
+        found = future.result().topic_partitions
+        out[group] = {(tp.topic, tp.partition): tp.offset for tp in found if tp.offset >= 0}
+    return out
 
 
 def assign_from_start(consumer: Consumer, topic: str) -> dict[int, int]:

@@ -5,9 +5,7 @@ an idle stage commits up to the end of the log, markers included. What no offset
 way, sweeps, due timers) each process says in the gauge rondo_stream_pending.
 """
 
-from typing import Any
-
-from confluent_kafka import ConsumerGroupTopicPartitions
+from typing import Any, NamedTuple
 
 from rondo_common import kafka
 from rondo_common.topics import TOPICS, Topic
@@ -20,32 +18,39 @@ def reads(topic: Topic, process: str) -> bool:
     return process in topic.readers and not (topic.cleanup == "compact" and process in topic.writers)
 
 
-def behind(admin: Any, processes: list[str]) -> dict[str, dict[str, int]]:
-    """Offsets after the committed ones, by process and topic, only where there are any."""
-    wanted = {p: [t for t in TOPICS.values() if reads(t, p)] for p in processes}
-    wanted = {p: topics for p, topics in wanted.items() if topics}
-    committed: dict[str, dict[tuple[str, int], int]] = {}
-    futures = {
-        p: admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(f"rondo.{p}")], request_timeout=10)
-        for p in wanted
-    }
-    for p, found in futures.items():
-        (future,) = found.values()
-        committed[p] = {
-            (tp.topic, tp.partition): tp.offset for tp in future.result().topic_partitions if tp.offset >= 0
-        }
-    names = sorted({t.name for topics in wanted.values() for t in topics})
+class Backlog(NamedTuple):
+    """One process on one topic, over all partitions: offsets after the committed ones, and the sum of
+    the committed ones (its growth is the pace). Both count the markers of transactions."""
+
+    behind: int
+    handled: int
+
+
+def backlog(admin: Any, processes: list[str]) -> dict[str, dict[str, Backlog]]:
+    """The backlog of every topic that the processes read, by process and topic. KafkaException when
+    the broker does not answer."""
+    wanted = {p: [t.name for t in TOPICS.values() if reads(t, p)] for p in processes}
+    wanted = {p: names for p, names in wanted.items() if names}
+    committed = kafka.committed_offsets(admin, [f"rondo.{p}" for p in wanted])
+    names = sorted({n for topics in wanted.values() for n in topics})
     places = [(name, p) for name, info in kafka.describe(admin, names).items() for p in range(info.partitions)]
     ends = kafka.end_offsets(admin, places)
-    out: dict[str, dict[str, int]] = {}
+    out: dict[str, dict[str, Backlog]] = {}
     for process, topics in wanted.items():
-        mine = {t.name for t in topics}
+        done = committed[f"rondo.{process}"]
         for (name, p), end in ends.items():
-            gap = end - committed[process].get((name, p), 0)
-            if name in mine and gap > 0:
+            if name in topics:
                 lag = out.setdefault(process, {})
-                lag[name] = lag.get(name, 0) + gap
+                behind, handled = lag.get(name, Backlog(0, 0))
+                at = done.get((name, p), 0)
+                lag[name] = Backlog(behind + max(0, end - at), handled + at)
     return out
+
+
+def behind(admin: Any, processes: list[str]) -> dict[str, dict[str, int]]:
+    """Offsets after the committed ones, by process and topic, only where there are any."""
+    found = {p: {t: b.behind for t, b in by.items() if b.behind} for p, by in backlog(admin, processes).items()}
+    return {p: by for p, by in found.items() if by}
 
 
 def pending(metrics: str) -> dict[str, float]:

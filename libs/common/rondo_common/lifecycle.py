@@ -276,7 +276,10 @@ def health_routes(ready: Ready) -> list[BaseRoute]:
         return PlainTextResponse("ok\n")
 
     async def readyz(_: Request) -> Response:
-        good, why = ready()
+        try:
+            good, why = ready()
+        except Exception as e:  # what it asks is not there yet
+            good, why = False, f"readiness is not known: {e}"
         return JSONResponse({"ready": good, "detail": why}, status_code=200 if good else 503)
 
     async def metrics(_: Request) -> Response:

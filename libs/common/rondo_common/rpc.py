@@ -123,7 +123,10 @@ class Server:
         return port
 
     async def _report(self) -> None:
-        good = self._ready is None or self._ready()[0]
+        try:
+            good = self._ready is None or self._ready()[0]
+        except Exception:  # what it asks is not there yet
+            good = False
         status = health_pb2.HealthCheckResponse.SERVING if good else health_pb2.HealthCheckResponse.NOT_SERVING
         for name in self._names:
             await self._health.set(name, status)

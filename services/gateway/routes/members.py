@@ -17,7 +17,7 @@ from rondo_protos.insights.v1 import insights_pb2
 from rondo_protos.rhythm.v1 import rhythm_pb2
 from services.gateway.access import needs
 from services.gateway.answers import raw_json
-from services.gateway.members import find, limit_of, origins
+from services.gateway.members import find, instant_of, limit_of, origins
 
 router = APIRouter(prefix="/v1/members", tags=["members"])
 Read = Annotated[Grant, Depends(needs("members:read"))]
@@ -115,7 +115,7 @@ async def budget(id: str, request: Request, grant: Read) -> Response:
 @router.get("/{id}/consent", summary="A member's consents, now or as of an instant")
 async def consent(id: str, request: Request, grant: Read) -> Response:
     member = await find(request, grant.workspace, id)
-    at = _instant(request)
+    at = instant_of(request)
     now = request.app.state.clock.now()
     if at is None or at >= now:
         entries = msgspec.json.decode(member.contact_json, type=Contact).consents
@@ -135,16 +135,6 @@ async def consent(id: str, request: Request, grant: Read) -> Response:
 
 def _entry(e: Any) -> dict[str, Any]:
     return {"channel": e.channel, "topic": e.topic, "state": e.state, "since": e.since, "event_id": e.event_id}
-
-
-def _instant(request: Request) -> int | None:
-    text = request.query_params.get("at")
-    try:
-        return None if text is None else from_iso(text.replace(" ", "+"))
-    except ValueError as e:
-        raise Problem(
-            422, "invalid-request", "The time is not valid", str(e), [invalid("/at", "invalid_time", str(e))]
-        ) from e
 
 
 @router.put(

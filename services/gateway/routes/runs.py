@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from rondo_common import web
-from rondo_common.clock import from_iso, iso
+from rondo_common.clock import iso
 from rondo_common.keys import Grant
 from rondo_common.problems import Problem, invalid, not_implemented
 from rondo_protos.campaigns.v1 import campaigns_pb2 as pb
@@ -16,7 +16,7 @@ from rondo_protos.insights.v1 import insights_pb2
 from rondo_protos.segmentation.v1 import segmentation_pb2
 from services.gateway.access import needs
 from services.gateway.answers import raw_json
-from services.gateway.members import find, limit_of, origins
+from services.gateway.members import find, instant_of, limit_of, origins
 
 router = APIRouter(prefix="/v1")
 Read = Annotated[Grant, Depends(needs("campaigns:read"))]
@@ -51,12 +51,8 @@ async def explain(request: Request, grant: Read) -> Response:
     if q.get("source", "recorded") == "rebuild":
         raise not_implemented("source=rebuild")
     now = request.app.state.clock.now()
-    try:
-        at = from_iso(q["at"].replace(" ", "+")) if "at" in q else now
-    except ValueError as e:
-        raise Problem(
-            422, "invalid-request", "The time is not valid", str(e), [invalid("/at", "invalid_time", str(e))]
-        ) from e
+    at = instant_of(request)
+    at = now if at is None else at
     clients = request.app.state.clients
     member = await find(request, grant.workspace, q["member"])
     campaign = (

@@ -26,7 +26,7 @@ def told(case: Case, before: Member | None, after: Member) -> list[Outcome]:
         old_whole = fold(before)
         old = views.contact(ws, id, before, old_whole)
         old.created_at = contact.created_at
-    if contact != old:
+    if contact != old or before is None:  # a new member too: the gate waits for one
         out.append(Emit(topics.CONTACTS, case.key, contact, "contact.changed", subject=id))
     out.extend(_claims(case, old, old_whole, contact, whole))
     profile = views.profile(ws, id, after, whole)

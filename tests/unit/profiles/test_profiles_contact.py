@@ -82,9 +82,11 @@ def test_contact_is_written_only_when_one_of_its_facts_changed() -> None:
     assert len(world.values(topics.CONTACTS)) == 2 and world.values(topics.CONTACTS)[-1].locale is None
 
 
-def test_an_anonymous_member_without_facts_has_a_profile_but_no_contact() -> None:
-    world = World().send(event("track", "m1", None, "a1", event="A"))
-    assert world.values(topics.CONTACTS) == [] and len(world.values(topics.PROFILES)) == 1
+def test_a_new_member_without_facts_has_a_profile_and_a_contact_so_that_the_gate_knows_it() -> None:
+    track = event("track", "m1", None, "a1", event="A")
+    world = World().send(track, event("track", "m2", None, "a1", event="B"))
+    (contact,) = world.values(topics.CONTACTS)
+    assert contact.email is None and len(world.values(topics.PROFILES)) == 1
 
 
 def test_profile_is_not_written_for_activity_alone() -> None:

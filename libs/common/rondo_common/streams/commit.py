@@ -19,6 +19,10 @@ CALL_S = 5.0
 """How long one call waits before it is asked again."""
 GIVE_UP_S = 60.0
 """A broker away for longer than this ends the process."""
+HUNG_S = 20.0
+"""A single call that has not come back by then never will: librdkafka 2.16 may hang in
+send_offsets_to_transaction when the broker restarts, whatever time-out it is given. The transaction
+is long aborted by the broker then."""
 
 
 class Aborted(Exception):
@@ -34,6 +38,12 @@ class Transactions:
 
     def __init__(self, producer: Producer):
         self._producer = producer
+        self._calling: tuple[str, float] | None = None
+
+    def hung(self) -> str | None:
+        """The name of a call that does not come back, for a watchdog in another thread."""
+        calling = self._calling
+        return calling[0] if calling is not None and time.monotonic() - calling[1] > HUNG_S else None
 
     def begin_slot(self) -> None:
         """Take over the transactional id: fences whoever had it, ends what it left open."""
@@ -80,6 +90,7 @@ class Transactions:
         """Call until it works. Aborted when the transaction has to be aborted, Fatal when nothing helps."""
         deadline = time.monotonic() + GIVE_UP_S
         while True:
+            self._calling = name, time.monotonic()
             try:
                 call()
                 return
@@ -91,6 +102,8 @@ class Transactions:
                     raise Fatal(f"{name}: {error}") from e
                 log.warning("%s will be asked again: %s", name, error)
                 time.sleep(0.02)
+            finally:
+                self._calling = None
 
 
 def produce(producer: Producer, **record: Any) -> None:

@@ -71,12 +71,14 @@ def run_stage(
     stop_event: threading.Event | None = None,
     started: Callable[[Loop], None] | None = None,
     batch: int = BATCH,
+    hung: Callable[[int], None] = os._exit,
 ) -> int:
-    """Run `stage` until `stop_event` is set; the exit code. `started` is given the loop before it runs."""
+    """Run `stage` until `stop_event` is set; the exit code. `started` is given the loop before
+    it runs; `hung` ends the process when the Kafka client hangs."""
     stop = stop_event or threading.Event()
     try:
         with _slot(settings, stage.name):
-            return _run(stage, settings, clock, effector, stop, started, batch)
+            return _run(stage, settings, clock, effector, stop, started, batch, hung)
     except (Refused, OtherTopics, redis_client.WrongRedis) as e:
         log.error("%s refused to start: %s", stage.name, e)
         return REFUSED
@@ -99,12 +101,14 @@ def _run(
     stop: threading.Event,
     started: Callable[[Loop], None] | None,
     batch: int,
+    hung: Callable[[int], None],
 ) -> int:
     parts = StageParts.of(stage)
     name = f"{stage.name}.{settings.slot}"
     admin = kafka.admin(settings.kafka, f"{name}.admin")
     redis = redis_client.connect(settings.redis)
     consumer = reader = None
+    over = threading.Event()
     try:
         cluster = _patiently(lambda: kafka.cluster_id(admin), stop, "Kafka")
         if cluster is None:
@@ -126,11 +130,15 @@ def _run(
         loop = Loop(parts, clients, settings.partitions, batch)
         if started is not None:
             started(loop)
+        threading.Thread(
+            target=_watch, args=(stage.name, transactions, over, hung), name="watchdog", daemon=True
+        ).start()
         if gc.get_threshold()[0] < GC_THRESHOLD:
             gc.set_threshold(GC_THRESHOLD, 20, 50)
         loop.run(stop.is_set)
         return OK
     finally:
+        over.set()
         if effector is not None:
             effector.stop()
         for client in (consumer, reader):
@@ -166,6 +174,16 @@ def check_topics(admin: AdminClient, stage: Stage, partitions: int, cluster: str
         )
     keep = int(config["delete.retention.ms"])
     return Origin(stage.state_topic, stage.state_offset, cluster, found[stage.state_topic].id, keep)
+
+
+def _watch(stage: str, transactions: Transactions, over: threading.Event, hung: Callable[[int], None]) -> None:
+    """End the process when a call into the Kafka client hangs: nothing in this thread's reach wakes it."""
+    while not over.wait(1.0):
+        call = transactions.hung()
+        if call is not None:
+            log.critical("%s ends: the Kafka client hangs in %s", stage, call)
+            hung(FAILED)
+            return
 
 
 def _patiently(ask: Callable[[], T], stop: threading.Event, what: str) -> T | None:
@@ -234,7 +252,7 @@ class StageRunner:
     def run(self) -> None:
         """Run in the calling thread until stopped; RuntimeError when it ends by itself. Fits
         `Life.thread("stage", runner.run, runner.ask_stop)`."""
-        self.exit_code = run_stage(*self._args, self._stop, self._started, self._batch)
+        self.exit_code = run_stage(*self._args, self._stop, self._started, self._batch, self._on_exit)
         if not self._stop.is_set():
             raise RuntimeError(f"the stage ended with code {self.exit_code}")
 
@@ -272,7 +290,7 @@ class StageRunner:
 
     def _main(self) -> None:
         stage, *_ = self._args
-        self.exit_code = run_stage(*self._args, self._stop, self._started, self._batch)
+        self.exit_code = run_stage(*self._args, self._stop, self._started, self._batch, self._on_exit)
         if not self._stop.is_set():
             log.error("%s: the loop ended by itself with code %d", stage.name, self.exit_code)
             self._on_exit(self.exit_code or FAILED)

@@ -1,0 +1,1 @@
+"""What the stage decides, by the kind of input. Pure."""

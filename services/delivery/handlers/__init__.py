@@ -1,0 +1,1 @@
+"""What a delivery worker does with each kind of input. Pure; split by what they handle."""

@@ -1,0 +1,132 @@
+"""The delivery stage: what it reads, which states an input touches, which handler decides."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from rondo_common import topics
+from rondo_common.outcomes import Drop, Outcome, Save
+from rondo_common.records import Command, Contact, Delivery, Send
+from rondo_common.stage import Assigned, Input, Record, Result, States, SweepItem, Timer, Touches
+from services.delivery import members
+from services.delivery.handlers import doubts, outcomes, sends, upkeep
+from services.delivery.handlers.parts import GO, RECONCILE, Parts, member_key, send_key, send_of
+from services.delivery.model import FINAL, TYPES, MemberState
+
+_command = msgspec.json.Decoder(Command).decode
+_contact = msgspec.json.Decoder(Contact).decode
+_profile = msgspec.json.Decoder(members.ProfileTraits).decode
+_delivery = msgspec.json.Decoder(Delivery).decode
+_send = msgspec.json.Decoder(Send).decode
+
+
+class _Status(msgspec.Struct):
+    status: str
+    channel: str
+
+
+_status = msgspec.json.Decoder(_Status).decode
+
+BULK_LIMIT = 500
+"""Most bulk sends of one transaction (STREAMS 25)."""
+
+
+class DeliveryStage:
+    """The Stage of one channel. Keeps nothing but compiled templates."""
+
+    state_topic = topics.SENDS_STATE
+    wall_clock = True
+    types = TYPES
+    indexed = frozenset(("o", "h"))
+    """Kinds of state that sweeps meet; members need no place in the index."""
+
+    def __init__(self, parts: Parts, partitions: int):
+        channel = parts.channel
+        self.name = f"delivery-{channel}"
+        self.state_offset = topics.CHANNELS.index(channel) * partitions
+        sends_ = [[topics.sends(channel, lane)] for lane in topics.LANES]
+        self.lanes = [[topics.COMMANDS], [topics.CONTACTS, topics.PROFILES, topics.DELIVERIES], *sends_]
+        self.lane_limit = {len(self.lanes) - 1: BULK_LIMIT}
+        self._parts = parts
+        self._sends = frozenset(t for lane in sends_ for t in lane)
+
+    def read(self, record: Record) -> Any:
+        """The Struct of a record; None for a tombstone and for outcomes that tell this channel nothing."""
+        topic = record.topic
+        if topic in self._sends:
+            return _send(record.value)
+        if topic == topics.DELIVERIES:
+            small = _status(record.value)
+            mine = small.channel == self._parts.channel and small.status in outcomes.TOOK
+            return _delivery(record.value) if mine else None
+        if topic == topics.CONTACTS:
+            return _contact(record.value) if record.value else None
+        if topic == topics.PROFILES:
+            return _profile(record.value) if record.value else None
+        return _command(record.value)
+
+    def touches(self, item: Input, message: Any) -> Touches:
+        """Keys from the input alone (STREAMS 10)."""
+        match item:
+            case Record(topic=topic) if topic in self._sends:
+                own = send_key(message.touch_id)
+                return Touches(own, (own, member_key(message.workspace, message.member_id)))
+            case Record(topic=topics.CONTACTS | topics.PROFILES, key=key):
+                return Touches(None, (f"m:{key}",))
+            case Record(topic=topics.DELIVERIES) if message is not None:
+                return Touches(None, (send_key(message.touch_id),))
+            case Timer(name="go", owner=owner, payload=payload):
+                return Touches(None, (owner, payload.decode()))
+            case Timer(name="reconcile", owner=owner):
+                return Touches(None, (owner, doubts.step_of(item).member))
+            case Result(id=id):
+                return Touches(None, (send_key(outcomes.parse(id)[0]),))
+            case SweepItem(key=key):
+                if key.startswith("h:"):
+                    return Touches(None, (key, send_key(key.split(":", 3)[3])))
+                return Touches(None, (key,))
+        return Touches()
+
+    def handle(self, item: Input, message: Any, states: States, now: int) -> Iterable[Outcome]:
+        """Decide one input."""
+        match item:
+            case Record():
+                return self._record(item, message, states, now)
+            case Result():
+                return outcomes.on_result(self._parts, item, states, now)
+            case Timer():
+                return self._timer(item, states, now)
+            case SweepItem():
+                return upkeep.on_sweep(self._parts, item, states, now)
+            case Assigned():
+                return upkeep.on_assigned(item, states, now)
+        return ()
+
+    def _record(self, item: Record, message: Any, states: States, now: int) -> Iterable[Outcome]:
+        topic = item.topic
+        if topic in self._sends:
+            return sends.on_send(self._parts, item, message, states, now)
+        if topic == topics.DELIVERIES:
+            if message is None:
+                return (Drop("no_news"),)
+            return outcomes.on_callback(self._parts, item, message, states, now)
+        if topic == topics.COMMANDS:
+            return upkeep.on_command(item, message, states, now)
+        key = f"m:{item.key}"
+        old: MemberState | None = states.get(key)
+        if topic == topics.CONTACTS:
+            new = members.with_contact(old, message, self._parts.channel, self._parts.secret)
+        else:
+            new = members.with_profile(old, message)
+        return (Drop("unchanged"),) if new == old else (Save(key, new),)
+
+    def _timer(self, item: Timer, states: States, now: int) -> Iterable[Outcome]:
+        if item.name == RECONCILE:
+            return doubts.on_reconcile(self._parts, item, states, now)
+        if item.name == GO:
+            state = states.get(item.owner)
+            if state is None or state.status in FINAL or state.status not in ("queued", "retry"):
+                return (Drop("settled"),)
+            return sends.advance(self._parts, item, send_of(state), state, states, now)
+        return upkeep.on_cleaner(now)

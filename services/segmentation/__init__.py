@@ -1,0 +1,8 @@
+"""Segmentation: who is in which segment, since when, until when, and why.
+
+Owns: segments (definitions of kind segment), the rule language, live memberships.
+Consumes: rondo.member-events, contacts, deliveries, engagement (facts), moves (histories of merged
+members), commands (definition.activated).
+Emits: rondo.membership-changes (entered, left, live), rondo.memberships (compacted), moves.
+Serves: gRPC SegmentationService; health and metrics over HTTP.
+"""

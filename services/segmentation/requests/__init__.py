@@ -1,0 +1,1 @@
+"""What is asked over gRPC: definitions, and questions about members and audiences."""

@@ -1,0 +1,92 @@
+"""Transactions against every kind of failure (STREAMS 9), and never without a fence (STREAMS 3)."""
+
+from typing import Any
+
+import pytest
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
+
+from rondo_common.streams.commit import Aborted, Fatal, Transactions
+
+OFFSETS = [TopicPartition("t", 0, 5)]
+
+
+def error(retriable: bool = False, abort: bool = False, fatal: bool = False) -> KafkaException:
+    return KafkaException(
+        KafkaError(KafkaError._TIMED_OUT, "told to", fatal=fatal, retriable=retriable, txn_requires_abort=abort)
+    )
+
+
+class FakeProducer:
+    """Fails as told: `fail[method]` is a list of exceptions for its next calls."""
+
+    def __init__(self, **fail: list[BaseException]):
+        self.calls: list[str] = []
+        self._fail = fail
+
+    def __getattr__(self, name: str) -> Any:
+        def call(*args: Any) -> None:
+            self.calls.append(name)
+            if self._fail.get(name):
+                raise self._fail[name].pop(0)
+
+        return call
+
+
+def run(producer: FakeProducer, write: Any = None, offsets: Any = OFFSETS) -> None:
+    Transactions(producer).run(write or (lambda p: p.produce()), offsets, "group")  # type: ignore[arg-type]
+
+
+ALL = ["begin_transaction", "produce", "send_offsets_to_transaction", "commit_transaction"]
+
+
+def test_in_order() -> None:
+    p = FakeProducer()
+    run(p)
+    assert p.calls == ALL
+
+
+def test_a_retriable_commit_is_asked_again_and_never_aborted() -> None:
+    p = FakeProducer(commit_transaction=[error(retriable=True), error(retriable=True)])
+    run(p)
+    assert p.calls == [*ALL, "commit_transaction", "commit_transaction"]
+
+
+@pytest.mark.parametrize("where", ["send_offsets_to_transaction", "commit_transaction"])
+def test_an_abortable_error_aborts(where: str) -> None:
+    p = FakeProducer(**{where: [error(abort=True)]})
+    with pytest.raises(Aborted):
+        run(p)
+    assert p.calls[-1] == "abort_transaction"
+
+
+@pytest.mark.parametrize("where", ["begin_transaction", "send_offsets_to_transaction", "commit_transaction"])
+def test_fenced_ends_the_process(where: str) -> None:
+    p = FakeProducer(**{where: [error(fatal=True)]})
+    with pytest.raises(Fatal):
+        run(p)
+    assert "abort_transaction" not in p.calls
+
+
+def test_a_failing_write_leaves_nothing() -> None:
+    p = FakeProducer()
+
+    def write(_: Any) -> None:
+        raise RuntimeError("told to")
+
+    with pytest.raises(RuntimeError):
+        run(p, write)
+    assert p.calls == ["begin_transaction", "abort_transaction"]
+
+
+def test_an_abort_that_can_be_repeated_is() -> None:
+    p = FakeProducer(commit_transaction=[error(abort=True)], abort_transaction=[error(retriable=True)])
+    with pytest.raises(Aborted):
+        run(p)
+    assert p.calls[-2:] == ["abort_transaction", "abort_transaction"]
+
+
+def test_without_offsets_it_does_not_even_begin() -> None:
+    p = FakeProducer()
+    with pytest.raises(Fatal, match="not fenced"):
+        run(p, offsets=[])
+    assert p.calls == []
