@@ -1,7 +1,7 @@
 """The stage "campaigns": which records come in, which states they touch, who decides about them."""
 
-from collections.abc import Iterable
-from typing import Any, ClassVar, NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -45,14 +45,16 @@ class CampaignsStage:
     name = "campaigns"
     state_topic = STATE_TOPIC
     state_offset = 0
-    lanes = LANES
-    lane_limit: ClassVar[dict[int, int]] = {}
+    lanes: Sequence[Sequence[str]] = LANES
+    lane_limit: dict[int, int]
     wall_clock = False
     indexed = frozenset(("m", "t", "d", "r"))
     """Kinds of states that are swept."""
-    types: ClassVar[dict[str, type]] = {**STATE_TYPES, **active.GLOBAL_TYPES}
+    types: dict[str, type]
 
     def __init__(self) -> None:
+        self.lane_limit = {}
+        self.types = {**STATE_TYPES, **active.GLOBAL_TYPES}
         self._command = msgspec.json.Decoder(Command)
         self._about = msgspec.json.Decoder(About)
         self._change = msgspec.json.Decoder(MembershipChange)

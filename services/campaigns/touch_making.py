@@ -1,8 +1,7 @@
 """The touches of one member of a run. Pure."""
 
 from collections.abc import Iterator
-
-import msgspec
+from typing import Any
 
 from rondo_common import active, ids, topics
 from rondo_common.clock import iso
@@ -35,15 +34,16 @@ def make_touches(
     at: int,
     lane: str,
     now: int,
-    data: msgspec.Raw | None = None,
-    event: msgspec.Raw | None = None,
+    data: Any = None,
+    event: Any = None,
 ) -> Iterator[Outcome]:
     """Write the touch of a member, under channel_rule `all` one a channel, and note each as pending.
-    `at` (ms) is when the gate is to decide."""
+    `at` (ms) is when the gate is to decide; `data` and `event` are Raw or None."""
     version = template_version(states, workspace, body.template)
     expires = body.expires_ms
     several = body.channel_rule == "all"
-    for channels in [[c] for c in body.channels] if several else [list(body.channels)]:
+    listed: list[str] = [*body.channels]
+    for channels in [[c] for c in listed] if several else [listed]:
         id = ids.touch_id(run.run_id, STEP, member_id, occurrence, channels[0] if several else None)
         touch = Touch(
             workspace=workspace,

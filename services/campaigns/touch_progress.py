@@ -30,8 +30,10 @@ PAUSED = "campaign_paused"
 CANCELLED = "campaign_cancelled"
 
 LAST_GATE = frozenset(
-    ("consent_missing", "consent_denied", "suppressed_bounce", "suppressed_complaint", "suppressed_manual")
-    + ("merged", "erased", "no_address", "expired", "template_abort")
+    (
+        *("consent_missing", "consent_denied", "suppressed_bounce", "suppressed_complaint", "suppressed_manual"),
+        *("merged", "erased", "no_address", "expired", "template_abort"),
+    )
 )
 """Reasons (WIRE 8) for which delivery itself did not ask the provider: the touch was skipped, it did not
 fail."""

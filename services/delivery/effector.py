@@ -15,6 +15,7 @@ from contextlib import suppress
 from typing import Any
 
 import msgspec
+import uvloop
 
 from rondo_common import redis_client, telemetry
 from rondo_common.outcomes import Perform
@@ -61,6 +62,8 @@ class Courier(AsyncEffector):
 
     def __init__(self, channel: str, make_provider: Callable[[], Provider], redis_url: str, settings: DeliverySettings):
         super().__init__(concurrency=settings.most, limit=max(500, 4 * settings.most))
+        self._loop.close()
+        self._loop = uvloop.new_event_loop()
         self._channel = channel
         self._make_provider = make_provider
         self._redis_url = redis_url

@@ -3,7 +3,7 @@
 from typing import Any
 
 from services.segmentation.evaluate import Program
-from services.segmentation.leaves import Facts
+from services.segmentation.leaf import Facts
 from services.segmentation.model import NEVER, Member
 
 

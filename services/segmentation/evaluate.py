@@ -12,18 +12,9 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from services.segmentation import rules as r
-from services.segmentation.leaves import (
-    AddressId,
-    Answer,
-    BucketLeaf,
-    ConsentLeaf,
-    EventLeaf,
-    Facet,
-    Facts,
-    Leaf,
-    ReachableLeaf,
-    TraitLeaf,
-)
+from services.segmentation.leaf import AddressId, Answer, Facet, Facts, Leaf
+from services.segmentation.leaves import EventLeaf, TraitLeaf
+from services.segmentation.leaves_contact import BucketLeaf, ConsentLeaf, ReachableLeaf
 from services.segmentation.model import NEVER, Member
 
 Test = Callable[[Facts], Answer]

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from rondo_common.clock import from_iso
 from rondo_common.records import ConsentEntry, Contact, Delivery, Engagement, MemberEvent
 from services.segmentation import series
-from services.segmentation.leaves import Facet
+from services.segmentation.leaf import Facet
 from services.segmentation.model import ERASED, KNOWN, NAMES_KEPT, TRAIT_CHANGES, Member, Suppressed
 
 ONCE = frozenset({"sent", "delivered", "bounced"})

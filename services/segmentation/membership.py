@@ -16,7 +16,7 @@ from rondo_common.outcomes import CancelTimer, Emit, Outcome, Save, SetTimer
 from rondo_common.records import Membership, MembershipChange, Memberships
 from rondo_common.stage import States
 from services.segmentation.history import earliest
-from services.segmentation.leaves import Facts
+from services.segmentation.leaf import Facts
 from services.segmentation.model import NEVER, Count, Inside, Member, count_key, state_key
 from services.segmentation.ruleset import RuleSet
 

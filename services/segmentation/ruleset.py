@@ -7,7 +7,7 @@ import msgspec
 from rondo_common.records import Definition
 from services.segmentation import rules as r
 from services.segmentation.evaluate import Program, compile_rule
-from services.segmentation.leaves import AddressId, Facet
+from services.segmentation.leaf import AddressId, Facet
 from services.segmentation.parse import parse
 
 

@@ -1,7 +1,7 @@
 """The whole system for end-to-end tests: `rondo up` as shipped, in a temporary folder.
 
     stack                     one for the test session; leave it as you found it
-    fresh_stack(scale={"profiles": 2}, test_clock="2026-12-01T09:00:00Z", env={...})   one of your own
+    fresh_stack(scale={"profiles": 2}, test_clock="2026-12-01T09:00:00Z", env={...}, only=())   one of your own
 
 Both give a Stack. It is a child of the test process and ends with it, however that ends.
 """
@@ -34,6 +34,7 @@ class Stack:
         scale: Mapping[str, int] | None = None,
         test_clock: str | None = None,
         env: Mapping[str, str] | None = None,
+        only: tuple[str, ...] = (),
     ):
         self.folder = folder / ".rondo"
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -41,6 +42,7 @@ class Stack:
         path = os.pathsep.join(p for p in sys.path if p)
         self.env = {**mine, "RONDO_DIR": str(self.folder), "PYTHONPATH": path, **(env or {})}
         self.arguments = ["--any-ports", *(f"--scale={name}={n}" for name, n in (scale or {}).items())]
+        self.arguments += [f"--only={name}" for name in only]
         if test_clock:
             self.arguments.append(f"--test-clock={test_clock}")
         self._child: subprocess.Popen[bytes] | None = None
@@ -119,6 +121,18 @@ class Stack:
         """Wait until everything accepted so far is processed; AssertionError with who is behind."""
         answer = self.rondo("lag", "--wait", "--timeout", str(timeout_s), timeout_s=timeout_s + 60)
         assert answer.returncode == 0, answer.stdout + answer.stderr
+
+    def advance(self, to: str, timeout_s: float = 120.0) -> None:
+        """Move the test clock to an RFC 3339 instant and wait until all that is due by then is done."""
+        body = json.dumps({"frozen_time": to}).encode()
+        headers = {"Authorization": f"Bearer {self.admin_key}", "content-type": "application/json"}
+        call = urllib.request.Request(self.http("gateway") + "/v1/test-clock/advance", body, headers, method="POST")
+        with urllib.request.urlopen(call, timeout=30) as answer:
+            assert answer.status == 202
+        deadline = time.monotonic() + timeout_s
+        while self.get("gateway", "/v1/test-clock")["status"] != "ready":
+            assert time.monotonic() < deadline, f"the clock did not arrive at {to}"
+            time.sleep(0.1)
 
     def pid(self, service: str, slot: int = 0) -> int | None:
         """Process id of an instance, None while it is being started again."""

@@ -47,6 +47,8 @@ def _base(bootstrap: str, client_id: str) -> dict[str, Any]:
         "bootstrap.servers": bootstrap,
         "client.id": client_id,
         "socket.nagle.disable": True,
+        # "rebootstrap", the default, tries again thousands of times a second while a lone broker is away
+        "metadata.recovery.strategy": "none",
         "reconnect.backoff.ms": 100,
         "reconnect.backoff.max.ms": 1_000,
     }

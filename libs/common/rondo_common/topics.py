@@ -198,7 +198,7 @@ def _catalogue() -> list[Topic]:
             member,
             r.ConsentRecord,
             ("profiles",),
-            ("insights", "egress"),
+            ("insights",),
             "the consent ledger",
             retention_days=LONG,
         ),

@@ -16,7 +16,7 @@ from rondo_common.outcomes import DeadLetter, Drop, Emit, Outcome, Save
 from rondo_common.records import Move
 from rondo_common.stage import States
 from services.campaigns.handlers import shares
-from services.campaigns.model import Absorbed, Moved, TouchState, absorbed_key, share_key, touch_key
+from services.campaigns.model import Absorbed, TouchState, absorbed_key, share_key, touch_key
 from services.campaigns.run_counts import advance, engaged
 from services.campaigns.touch_progress import Report, decided, delivered, engagement_name
 
@@ -32,8 +32,8 @@ class About(msgspec.Struct, frozen=True):
 
     workspace: str
     member_id: str
-    touch_id: str | None = None
-    run_id: str | None = None
+    touch_id: str = ""
+    run_id: str = ""
     attempt: int = 1
     verdict: str = ""
     status: str = ""
@@ -45,7 +45,8 @@ class About(msgspec.Struct, frozen=True):
 
 def _counted(about: About) -> bool:
     run_id = about.run_id
-    return bool(about.touch_id and run_id) and run_id not in (SEND_RUN, STOP_RUN) and not run_id.startswith(REPLY_RUN)
+    single = run_id in (SEND_RUN, STOP_RUN) or run_id.startswith(REPLY_RUN)
+    return bool(about.touch_id and run_id) and not single
 
 
 def keys(about: About) -> list[str]:
@@ -54,7 +55,7 @@ def keys(about: About) -> list[str]:
         return []
     return [
         touch_key(about.touch_id),
-        share_key(about.workspace, about.run_id or ""),
+        share_key(about.workspace, about.run_id),
         absorbed_key(about.workspace, about.member_id),
     ]
 
@@ -127,4 +128,4 @@ def passed_on(
 
 
 def _moved(what: str, raw: bytes) -> msgspec.Raw:
-    return msgspec.Raw(msgspec.json.encode(Moved(**{what: msgspec.Raw(raw)})))
+    return msgspec.Raw(msgspec.json.encode({what: msgspec.Raw(raw)}))

@@ -1,6 +1,7 @@
 """Single transactional messages: from the API, an operator's reply, the confirmation of a STOP."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import msgspec
 
@@ -114,8 +115,8 @@ def _touch(
     at: int,
     template: str | None,
     version: int | None,
-    content: msgspec.Raw | None,
-    data: msgspec.Raw | None,
+    content: Any,
+    data: Any,
     conversation_id: str | None,
 ) -> Emit:
     touch = Touch(

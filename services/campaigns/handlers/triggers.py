@@ -1,6 +1,6 @@
 """Triggered campaigns: what lets a member enter, delays, and what calls them off."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import msgspec
 from msgspec.structs import replace
@@ -100,7 +100,7 @@ def on_membership(change: MembershipChange, states: States, now: int) -> Iterato
         if not _young(body, at, now, MAX_AGE_MS):
             continue
         entry = Pending(
-            run_id, run.campaign, run.version, change.id, "triggered", now + body.delay_ms, now, at, None, run.data
+            run_id, run.campaign, run.version, change.id, "triggered", now + body.delay_ms, now, at, data=run.data
         )
         member = yield from _enter(states, workspace, member_id, member, run, body, entry, now)
     yield from _saved(key, before, member)
@@ -128,7 +128,7 @@ def on_api(command: Command, states: States, now: int, hops: int = 0) -> Iterato
     run = known or shares.new_share(run_id, definition.id, definition.version, "api", "open", from_iso(command.at))
     run = replace(run, lane="transactional" if body.class_ == "transactional" else "triggered")
     entry = Pending(
-        run_id, run.campaign, run.version, command.id, "api", now + body.delay_ms, now, now, None, command.data
+        run_id, run.campaign, run.version, command.id, "api", now + body.delay_ms, now, now, data=command.data
     )
     member = yield from _enter(states, workspace, member_id, before, run, body, entry, now)
     yield from _saved(key, before, member)
@@ -216,7 +216,7 @@ def _enter(
     body: CampaignBody,
     entry: Pending,
     now: int,
-) -> Iterator[Outcome]:
+) -> Generator[Outcome, None, MemberState]:
     """Let a member enter, if the campaign's rule allows: now, or after its delay. Returns its new state."""
     if not may_enter(body, member.entries.get(run.campaign), now):
         yield Drop("reentry")

@@ -51,7 +51,7 @@ def call(url, method="GET", body=None, authorization="", timeout=10):
     try:
         with urllib.request.urlopen(request, timeout=timeout) as answer:
             text = answer.read()
-            return answer.status, json.loads(text) if text else None
+            return answer.status, json.loads(text) if text.startswith((b"{", b"[")) else text
     except urllib.error.HTTPError as e:
         text = e.read()
         return e.code, json.loads(text) if text.startswith(b"{") else text

@@ -1,5 +1,7 @@
 """Problems over gRPC: what a servicer raises is what the caller gets."""
 
+from types import SimpleNamespace
+
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -11,9 +13,7 @@ from rondo_common.problems import Problem, invalid
 def generic(handler_unary, handler_stream):
     """A servicer `toy.Toy` without generated code: bytes in, bytes out."""
 
-    class Module:
-        class DESCRIPTOR:
-            services_by_name = {}
+    module = SimpleNamespace(DESCRIPTOR=SimpleNamespace(services_by_name={}))
 
     def add(_implementation, server):
         server.add_generic_rpc_handlers(
@@ -28,7 +28,7 @@ def generic(handler_unary, handler_stream):
             )
         )
 
-    return rpc.Servicer(Module, add, None)
+    return rpc.Servicer(module, add, None)
 
 
 async def one(request, context):
@@ -93,11 +93,10 @@ async def test_streams(address):
     async with rpc.channel(address, "toy") as channel:
         call = channel.unary_stream("/toy.Toy/Many")
         assert [a async for a in call(b"")] == [b"1", b"2"]
-        got = []
+        broken = aiter(call(b"problem"))
+        assert await anext(broken) == b"1"
         with pytest.raises(Problem) as e:
-            async for a in call(b"problem"):
-                got.append(a)
-    assert got == [b"1"]
+            await anext(broken)
     assert e.value.status == 404
 
 

@@ -1,6 +1,7 @@
 """Signed link tokens: they come back whole, and nothing else is believed."""
 
 import base64
+import hmac
 
 import pytest
 from hypothesis import given, settings
@@ -75,3 +76,9 @@ def test_addresses() -> None:
     assert len(signer.token(LINK)) < 140
     with pytest.raises(ValueError, match="kind"):
         signer.token(Link("other", "w", "m", "t"))
+
+
+def test_the_mac_is_hmac_sha256() -> None:
+    raw = base64.urlsafe_b64decode((token := Signer("k").token(LINK)) + "=" * (-len(token) % 4))
+    key = hmac.new(b"k", b"links", "sha256").digest()
+    assert raw[1:13] == hmac.new(key, raw[:1] + raw[13:], "sha256").digest()[:12]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from rondo_common.records import Contact, Delivery, Engagement, MemberEvent
 from services.segmentation import history
 from services.segmentation.evaluate import Program, compile_rule
-from services.segmentation.leaves import Facts
+from services.segmentation.leaf import Facts
 from services.segmentation.model import NEVER, Member
 from services.segmentation.parse import parse
 from tests.support import segment_oracle as oracle
@@ -69,7 +69,7 @@ def check_everywhere(rule: dict, person: Person, order: int) -> None:
 
 @pytest.mark.parametrize("kind", sorted(LEAVES))
 def test_a_leaf_holds_when_the_oracle_says_so_and_exactly_that_long(kind):
-    @settings(max_examples=150 if kind == "event" else 60, deadline=None)
+    @settings(max_examples=100 if kind == "event" else 40, deadline=None)
     @given(LEAVES[kind], people(), st.integers(0, 3))
     def check(rule, person, order):
         check_everywhere(rule, person, order)
@@ -83,7 +83,7 @@ def test_a_rule_holds_when_the_oracle_says_so_and_exactly_that_long(rule, person
     check_everywhere(rule, person, order)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(rules, people(), instants)
 def test_since_is_the_last_change_by_the_times_of_the_facts(rule, person, at):
     compiled, member = program(rule), member_of(person)
@@ -100,7 +100,7 @@ def test_since_is_the_last_change_by_the_times_of_the_facts(rule, person, at):
             assert oracle.holds(rule, person, since - 1) != truth
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(rules, rules, people(), instants)
 def test_nested_segments_are_evaluated_at_the_same_instant(inner, other, person, at):
     segments = {"inner": inner}

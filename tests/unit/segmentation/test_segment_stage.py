@@ -21,7 +21,7 @@ LOYAL = {"event": {"name": "Bought", "measure": "count", "operator": "gte", "val
 LAPSED = {"event": {"name": "Bought", "measure": "last", "operator": "before", "value": {"ago": "P60D"}}}
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.lists(rules, min_size=1, max_size=3), people(), st.randoms(use_true_random=False), st.integers(0, 3))
 def test_memberships_end_as_the_oracle_says_whatever_the_order_of_arrival(some, person, rnd, put_after):
     """Facts arrive early, in time, late, twice; segments nest one another and come in the middle."""

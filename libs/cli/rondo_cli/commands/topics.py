@@ -69,7 +69,7 @@ def describe(topic: str, json: bool) -> int:
         first, end = broker.starts(client, where), broker.ends(client, where)
         config = broker.topic_config(client, name)
     known = TOPICS.get(name)
-    about = {k: v for k, v in asdict(known).items() if k != "value"} if known else {"name": name}
+    about: dict[str, Any] = {k: v for k, v in asdict(known).items() if k != "value"} if known else {"name": name}
     if known:
         about["value"] = known.value.__name__ if known.value else None
     parts = [{"partition": tp.partition, "first": first[tp], "end": end[tp]} for tp in where]

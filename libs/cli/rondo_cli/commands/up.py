@@ -105,7 +105,7 @@ def _instant(text: str | None) -> int | None:
     if text is None:
         return None
     try:
-        return from_iso(text)
+        return int(from_iso(text))
     except ValueError as e:
         raise Failure(f"--test-clock: {e}", 2) from e
 

@@ -42,7 +42,7 @@ def document(
 def _service(all_of: list[tuple[Instance, Managed]]) -> dict[str, Any]:
     instances = [_instance(i, m) for i, m in all_of]
     first = instances[0]
-    out = {k: first[k] for k in ("http", "grpc", "metrics", "pid") if k in first}
+    out: dict[str, Any] = {k: first[k] for k in ("http", "grpc", "metrics", "pid") if k in first}
     worst = next((i["status"] for i in instances if i["status"] != "ready"), "ready")
     return {**out, "status": worst, "instances": instances}
 

@@ -86,6 +86,10 @@ USER_WINS = frozenset(
 )
 """Variables that, when the person who starts the stack has set them, replace what it would say."""
 
+USER_ONLY = ("RONDO_DELIVERY_", "RONDO_BATCH_MARKS")
+"""Beginnings of further variables that are passed on: settings of single services, and where workers
+show their open batch (for tests that kill them there)."""
+
 SECRETS = (
     "RONDO_SECRET",
     "RONDO_WRITE_KEY",
@@ -166,7 +170,7 @@ def port_names(process: Process) -> dict[str, int]:
 def with_user(env: Mapping[str, str], user: Mapping[str, str]) -> dict[str, str]:
     """`env` with the user's variables over it. Where the user gives a provider's key but no base URL,
     the real provider is meant: the base URL that points at capture is left out."""
-    out = {**env, **{k: v for k, v in user.items() if k in USER_WINS}}
+    out = {**env, **{k: v for k, v in user.items() if k in USER_WINS or k.startswith(USER_ONLY)}}
     for key, base in (
         ("RONDO_SENDGRID_KEY", "RONDO_SENDGRID_BASE_URL"),
         ("RONDO_TWILIO_TOKEN", "RONDO_TWILIO_BASE_URL"),

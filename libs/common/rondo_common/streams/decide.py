@@ -162,7 +162,7 @@ class Decision:
     def handle(self, p: Planned) -> bool:
         """Decide one input, its owner's due timers first (STREAMS 11). False: it waits."""
         owner = p.touches.owner
-        if owner is not None:
+        if owner is not None and self.overlay.any_timers:
             reason = self._fire(owner, p.now)
             if reason is not None:
                 self.waits.append((p.item, reason))

@@ -7,7 +7,7 @@ Redis only when the batch commits; until then dropping the overlay takes all of 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-from rondo_common.streams.codec import GLOBALS, SWEEPS, TIMERS, Codec, Sweep, Timers, encode, in_memory
+from rondo_common.streams.codec import GLOBALS, SWEEPS, TIMERS, Codec, Sweep, Timers, encode
 
 Fetch = Callable[[Sequence[str]], dict[str, bytes | None]]
 """Reads stored states of the partition, with its position checked (STREAMS 1)."""
@@ -56,6 +56,8 @@ class Overlay:
     def __init__(self, codec: Codec, memory: Memory, fetch: Fetch, partition: int, partitions: int):
         self.partition = partition
         self.partitions = partitions
+        self.any_timers = memory.timers > 0
+        """Whether any owner of the partition can have timers."""
         self.allowed: Sequence[str] = ()
         self.stored: dict[str, bytes | None] = {}
         self.changed: dict[str, Any] = {}
@@ -69,7 +71,7 @@ class Overlay:
     # what handlers call
 
     def get(self, key: str) -> Any:
-        if key.startswith(GLOBALS):
+        if key[:2] == GLOBALS:
             return self.changed[key] if key in self.changed else self._memory.globals.get(key)
         if key not in self.allowed:
             raise KeyError(f"state {key!r} was not named by touches()")
@@ -87,14 +89,18 @@ class Overlay:
     def missing(self, keys: Iterable[str]) -> list[str]:
         """Those of `keys` that have to be read first."""
         stored, changed = self.stored, self.changed
-        return [k for k in keys if k not in stored and k not in changed and not in_memory(k)]
+        return [k for k in keys if k not in stored and k not in changed and k[:2] != "g:" and k[:3] != "~s:"]
 
     def require(self, keys: Iterable[str]) -> None:
         """Read what is missing of `keys` now. Most were read for the whole batch in one go; this is
         for the few that only show while deciding (timers set by this very batch)."""
-        missing = self.missing(keys)
-        if missing:
-            self.stored.update(self._fetch(missing))
+        stored = self.stored
+        for key in keys:
+            if key not in stored:
+                missing = self.missing(keys)
+                if missing:
+                    stored.update(self._fetch(missing))
+                return
 
     def value(self, key: str) -> Any:
         """Current value of a state that was read, whatever the input may see."""
@@ -107,13 +113,15 @@ class Overlay:
 
     def put(self, key: str, value: Any) -> None:
         self._current[key] = self.changed[key] = value
-        if key.startswith(GLOBALS):
+        if key[:2] == GLOBALS:
             self._globals_changed = True
+        elif key[:3] == TIMERS:
+            self.any_timers = True
 
     def timers(self, owner: str) -> Timers | None:
         """The owner's timers, None without any."""
         key = TIMERS + owner
-        if key not in self._current and key not in self.stored:
+        if key not in self._current:
             if not self._memory.timers:
                 return None
             self.require((key,))
