@@ -74,7 +74,6 @@ class KafkaSink:
             client_id,
             linger_ms=1,
             message_timeout_ms=ACK_MS,
-            compression_type="lz4",
             queue_buffering_max_messages=2 * max_records,
             queue_buffering_max_kbytes=4 * max_bytes // 1024,
             batch_num_messages=10_000,

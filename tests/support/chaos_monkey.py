@@ -1,0 +1,122 @@
+"""Kills workers with -9 inside open batches and empties Redis, seeded, while a stack is at work.
+
+A worker keeps a small file that says where it is in its batch (rondo_common.streams.marks); the file
+outlives it. A victim seen inside a batch is stopped (SIGSTOP), looked at again, and killed only if the
+batch is still open: so each kill has its proof.
+"""
+
+import os
+import random
+import signal
+import struct
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import redis
+
+from rondo_common.streams import marks
+from tests.support.stack import Stack
+
+
+@dataclass(frozen=True)
+class Kill:
+    """A worker killed and the batch that was open then, as its mark still said after its death."""
+
+    service: str
+    pid: int
+    mark: marks.Mark
+
+    def __str__(self) -> str:
+        m = self.mark
+        return f"killed {self.service} (pid {self.pid}) in {marks.NAMES[m.phase]} of batch {m.batch}, {m.inputs} inputs"
+
+
+class Monkey:
+    """`folder` is what RONDO_BATCH_MARKS of the stack names."""
+
+    def __init__(self, stack: Stack, folder: Path, seed: int):
+        self._stack, self._folder = stack, folder
+        self._random = random.Random(seed)
+        self.kills: list[Kill] = []
+        self.flushes = 0
+        self.missed: list[str] = []
+        """Victims that had no open batch in time."""
+
+    def kill(self, service: str, patience_s: float = 3.0) -> bool:
+        """Kill -9 a worker inside a batch; False when it had none in `patience_s`."""
+        deadline = time.monotonic() + patience_s
+        while time.monotonic() < deadline:
+            pid = self._stack.pid(service)
+            if pid is not None and self._try(service, pid, min(deadline, time.monotonic() + 0.5)):
+                return True
+            time.sleep(0.02)
+        self.missed.append(service)
+        return False
+
+    def _try(self, service: str, pid: int, deadline: float) -> bool:
+        while time.monotonic() < deadline:
+            if not self._open(service):
+                time.sleep(0.0005)
+                continue
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGSTOP)
+                if not _stopped(pid) or not self._open(service):
+                    os.kill(pid, signal.SIGCONT)
+                    time.sleep(0.001 * self._random.random())
+                    continue
+                last = self._mark(service)
+                os.kill(pid, signal.SIGKILL)
+                self.kills.append(Kill(service, pid, last))
+                print(self.kills[-1], flush=True)
+                return True
+            return False
+        return False
+
+    def _mark(self, service: str) -> marks.Mark:
+        return marks.read(self._folder, service, "0")
+
+    def _open(self, service: str) -> bool:
+        try:
+            mark = self._mark(service)
+        except (OSError, struct.error):
+            return False
+        return mark.phase != marks.IDLE and mark.inputs > 0
+
+    def flush(self) -> None:
+        """FLUSHALL under whatever runs."""
+        with redis.Redis.from_url(self._stack.redis) as client:
+            client.flushall()
+        self.flushes += 1
+        print(f"flushed Redis ({self.flushes})", flush=True)
+
+    def rage(self, plan: Sequence[str], pause_s: tuple[float, float]) -> threading.Thread:
+        """Go through a plan in a thread: names of services to kill, or "flush", with pauses between."""
+
+        def run() -> None:
+            for what in plan:
+                if what == "flush":
+                    self.flush()
+                else:
+                    self.kill(what)
+                time.sleep(self._random.uniform(*pause_s))
+
+        thread = threading.Thread(target=run, name="monkey", daemon=True)
+        thread.start()
+        return thread
+
+
+def _stopped(pid: int) -> bool:
+    """Wait until SIGSTOP has taken hold of every thread."""
+    for _ in range(1000):
+        states = set()
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            with suppress(OSError):
+                states.add((task / "stat").read_text().rpartition(")")[2].split()[0])
+        if states == {"T"}:
+            return True
+        time.sleep(0.0005)
+    return False
