@@ -50,12 +50,13 @@ class Service(msgspec.Struct, frozen=True):
 
 
 class Stage(msgspec.Struct, frozen=True):
-    """How far a process is behind. `lag` in records, an upper bound unless `exact`; `pace` = records it
-    handles a second; `drain_s` = seconds to work off what lies there at that pace, None when it stands
-    still; `growth` = records a second by which the lag grows (below 0: shrinks)."""
+    """How far a process is behind. `lag` in records, None when nobody can tell, from the broker's offsets
+    (which also count marks of transactions) unless `exact`; `pace` = records it handles a second;
+    `drain_s` = seconds to work off what lies there at that pace, None when it stands still; `growth` =
+    records a second by which the lag grows (below 0: shrinks); `topics` = those that have any, most first."""
 
     name: str
-    lag: int
+    lag: int | None
     exact: bool
     pace: float | None
     drain_s: float | None

@@ -12,6 +12,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from itertools import count
 from typing import Any
 
 import msgspec
@@ -27,6 +28,7 @@ from services.delivery.line import Line, Place, Places
 from services.delivery.marks import Marks, MarksLost, NoMarks, stop_key
 from services.delivery.model import Answer, Begin, Call, Check, Forget, Lookup, Stop, Verdict
 from services.delivery.settings import DeliverySettings
+from services.delivery.stops import Stops
 
 log = telemetry.logger(__name__)
 
@@ -57,10 +59,17 @@ class _Open:
 
 
 class Courier(AsyncEffector):
-    """The effector of one channel. `provider` and `redis` are made on the event loop, by the functions
-    given."""
+    """The effector of one channel. The provider is made on the event loop that uses it. `patient`: under a
+    frozen clock no timer brings a call back, so one that gets no connection waits here until it does."""
 
-    def __init__(self, channel: str, make_provider: Callable[[], Provider], redis_url: str, settings: DeliverySettings):
+    def __init__(
+        self,
+        channel: str,
+        make_provider: Callable[[], Provider],
+        redis_url: str,
+        settings: DeliverySettings,
+        patient: bool = False,
+    ):
         super().__init__(concurrency=settings.most, limit=max(500, 4 * settings.most))
         self._loop.close()
         self._loop = uvloop.new_event_loop()
@@ -68,9 +77,10 @@ class Courier(AsyncEffector):
         self._make_provider = make_provider
         self._redis_url = redis_url
         self._settings = settings
-        self._stops: dict[tuple[int, str, str], str] = {}
-        self._calls: dict[str, _Open] = {}
-        self._begun: dict[int, asyncio.Task[None]] = {}
+        self._patient = patient
+        self._stops = Stops()
+        self._calls: dict[str, _Open] = {}  # by id of the call
+        self._begun: dict[int, asyncio.Task[None]] = {}  # by partition: its generation is being marked
         self._running: set[asyncio.Task[None]] = set()
         self.answers: Counter[str] = Counter()
         """Answers by verdict, since the start."""
@@ -106,7 +116,7 @@ class Courier(AsyncEffector):
             "in_flight": places.open if places else 0,
             "breaker": self._breaker.state(now) if places else "closed",
             "answers": dict(self.answers),
-            "stopped": sorted({f"{ws}:{campaign}={state}" for (_, ws, campaign), state in self._stops.items()}),
+            "stopped": self._stops.listed(),
         }
 
     # tasks
@@ -128,7 +138,7 @@ class Courier(AsyncEffector):
                 case Begin():
                     self._begin(claim.partition, task)
                 case Stop():
-                    self._stop(claim.partition, task)
+                    self._stops.change(claim.partition, task)
                 case Forget():
                     self._marks.forget(claim.partition, task.gen, task.call)
             self.answer(claim, perform, None)
@@ -145,10 +155,7 @@ class Courier(AsyncEffector):
         self._wake.set()
 
     def _begin(self, partition: int, task: Begin) -> None:
-        for key in [k for k in self._stops if k[0] == partition]:
-            del self._stops[key]
-        for (workspace, campaign), state in task.stops.items():
-            self._stops[partition, workspace, campaign] = state
+        self._stops.begin(partition, task)
 
         async def mark() -> None:
             while True:
@@ -162,18 +169,6 @@ class Courier(AsyncEffector):
         if old is not None:
             old.cancel()
         self._begun[partition] = self._loop.create_task(mark())
-
-    def _stop(self, partition: int, task: Stop) -> None:
-        key = (partition, task.workspace, task.campaign)
-        if task.state is None:
-            self._stops.pop(key, None)
-        else:
-            self._stops[key] = task.state
-
-    def _stopped(self, partition: int, call: Call) -> bool:
-        if (partition, call.workspace, call.campaign) in self._stops:
-            return True
-        return call.class_ != "transactional" and (partition, call.workspace, "*") in self._stops
 
     # calls
 
@@ -192,10 +187,9 @@ class Courier(AsyncEffector):
         self._wake.clear()
         now = self._loop.time()
         pause = self._breaker.wait(now)
-        if pause > BREAKER_WAIT_S:
+        if pause > BREAKER_WAIT_S and not self._patient:
             while len(self._line):
-                back = Answer(Verdict.NOT_SENT, self._provider.name, reason="breaker_open", after=round(pause * 1000))
-                self._end(self._line.take(), back)
+                self._end(self._line.take(), self._mine(Verdict.NOT_SENT, "breaker_open", after=round(pause * 1000)))
         elif pause == 0:
             room = min(len(self._line), max(self._places.free(), 0))
             if room and self._breaker.state(now) == "half_open":
@@ -216,7 +210,7 @@ class Courier(AsyncEffector):
         except Exception as e:
             # whether bytes had left is not known
             log.exception("a call failed")
-            answer = Answer(Verdict.UNKNOWN, self._provider.name, reason="effector_error", detail=type(e).__name__)
+            answer = self._mine(Verdict.UNKNOWN, "effector_error", detail=type(e).__name__)
         finally:
             place.leave()
         self._end(made, answer)
@@ -251,18 +245,18 @@ class Courier(AsyncEffector):
     def _hindered(self, made: _Open) -> Answer | None:
         if made.revoked:
             return self._mine(Verdict.NOT_SENT, "taken_back")
-        if self._stopped(made.claim.partition, made.call):
+        if self._stops.hold(made.claim.partition, made.call):
             return self._mine(Verdict.NOT_SENT, "stopped")
         if not made.claim.valid(self._settings.max_age):
             return self._mine(Verdict.NOT_SENT, "ownership_too_old")
         return None
 
-    def _mine(self, verdict: Verdict, reason: str) -> Answer:
-        return Answer(verdict, self._provider.name, reason=reason)
+    def _mine(self, verdict: Verdict, reason: str, **more: Any) -> Answer:
+        return Answer(verdict, self._provider.name, reason=reason, **more)
 
     async def _send(self, made: _Open) -> Answer:
         call = made.call
-        for attempt in range(CONNECT_TRIES):
+        for attempt in count():
             began = self._loop.time()
             answer = await self._provider.send(call.message, call.touch_id)
             SECONDS.labels(self._channel).observe(self._loop.time() - began)
@@ -270,10 +264,12 @@ class Courier(AsyncEffector):
                 self._breaker.failed(self._loop.time())
             else:
                 self._breaker.succeeded()
-            again = answer.verdict == Verdict.NOT_SENT and answer.after is None and attempt + 1 < CONNECT_TRIES
-            if not again or self._breaker.wait(self._loop.time()) > 0:
+            if answer.verdict != Verdict.NOT_SENT or answer.after is not None:
                 break
-            await asyncio.sleep(0.1 * 4**attempt)
+            over = attempt + 1 >= CONNECT_TRIES or self._breaker.wait(self._loop.time()) > 0
+            if over and not self._patient:
+                break
+            await asyncio.sleep(min(0.1 * 4**attempt, 1.0))
             if (hindered := self._hindered(made)) is not None:
                 return hindered
         answer = msgspec.structs.replace(answer, address_id=call.address_id or None)
@@ -314,5 +310,5 @@ class Courier(AsyncEffector):
             answer = await self._provider.look_up(task)
         except Exception as e:
             log.exception("a look-up failed")
-            answer = Answer(Verdict.UNKNOWN, self._provider.name, reason="not_askable_now", detail=type(e).__name__)
+            answer = self._mine(Verdict.UNKNOWN, "not_askable_now", detail=type(e).__name__)
         self.answer(claim, perform, answer)

@@ -1,6 +1,6 @@
 """The delivery stage: what it reads, which states an input touches, which handler decides."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -37,7 +37,7 @@ class DeliveryStage:
 
     state_topic = topics.SENDS_STATE
     wall_clock = True
-    types = TYPES
+    types: dict[str, type] = TYPES
     indexed = frozenset(("o", "h"))
     """Kinds of state that sweeps meet; members need no place in the index."""
 
@@ -46,7 +46,11 @@ class DeliveryStage:
         self.name = f"delivery-{channel}"
         self.state_offset = topics.CHANNELS.index(channel) * partitions
         sends_ = [[topics.sends(channel, lane)] for lane in topics.LANES]
-        self.lanes = [[topics.COMMANDS], [topics.CONTACTS, topics.PROFILES, topics.DELIVERIES], *sends_]
+        self.lanes: Sequence[Sequence[str]] = [
+            [topics.COMMANDS],
+            [topics.CONTACTS, topics.PROFILES, topics.DELIVERIES],
+            *sends_,
+        ]
         self.lane_limit = {len(self.lanes) - 1: BULK_LIMIT}
         self._parts = parts
         self._sends = frozenset(t for lane in sends_ for t in lane)

@@ -60,6 +60,7 @@ def imports(path: Path) -> frozenset[str]:
     return frozenset(found)
 
 
+@cache
 def talks(path: Path) -> set[str]:
     """What in a file's imports talks, waits or tells the time."""
     out = {name for name in imports(path) if name.split(".")[0] in TALKS}
@@ -70,6 +71,7 @@ def talks(path: Path) -> set[str]:
     return out
 
 
+@cache
 def files(service: str) -> list[Path]:
     return sorted(p for p in (SERVICES / service).rglob("*.py"))
 
@@ -79,11 +81,32 @@ def part(path: Path) -> str:
     return path.relative_to(SERVICES).with_suffix("").parts[1]
 
 
+def parts_of(service: str, name: str) -> set[str]:
+    """The modules of the service that one of its modules imports."""
+    found = {
+        i.split(".")[2]
+        for p in files(service)
+        if part(p) == name
+        for i in imports(p)
+        if i.count(".") >= 2 and i.startswith(f"services.{service}.")
+    }
+    return found - {name}
+
+
 @cache
+def pure(service: str, name: str, above: frozenset[str] = frozenset()) -> bool:
+    """Neither it nor what it stands on talks."""
+    if any(talks(p) for p in files(service) if part(p) == name):
+        return False
+    below = parts_of(service, name) - above
+    return all(LAYERS.get(b, PURE) >= PURE and pure(service, b, above | {name}) for b in below)
+
+
 def layer(service: str, name: str) -> int:
+    """A module whose name says nothing is an edge when it talks, else pure."""
     if name in LAYERS:
         return LAYERS[name]
-    return EDGE if any(talks(p) for p in files(service) if part(p) == name) else PURE
+    return PURE if pure(service, name) else EDGE
 
 
 @pytest.mark.parametrize("service", NAMES)

@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 import redis
-from confluent_kafka import KafkaError, Message, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 
 from rondo_cli import broker
 from rondo_common import kafka as clients
@@ -54,6 +54,8 @@ class Rig:
         self.redis = redis.Redis.from_url(redis_url)
         self.producer = clients.producer(kafka, "test")
         self.codes: list[int] = []
+        self._admin = clients.admin(kafka)
+        self._group = clients.reader(kafka, group_of(self.stage.name))
         topics = {t: (partitions, 1, FUTURE) for lane in self.stage.lanes for t in lane}
         topics |= {f"{t}.dlq": settings for t, settings in topics.items()}
         topics[self.stage.output] = (partitions, 1, FUTURE)
@@ -110,13 +112,20 @@ class Rig:
 
     def lag(self) -> dict[tuple[str, int], int]:
         """Records not yet processed, as anybody outside sees them: end minus the group's offset."""
-        with broker.admin(self.kafka) as admin:
-            group = group_of(self.stage.name)
-            done = broker.committed(admin, [group]).get(group, {})
-            places = broker.all_partitions(admin, [t for lane in self.stage.lanes for t in lane])
-            ends = broker.ends(admin, places)
-            first = broker.starts(admin, places)
-        return {(tp.topic, tp.partition): ends[tp] - done.get(tp, first[tp]) for tp in places}
+        places = [(topic, p) for lane in self.stage.lanes for topic in lane for p in range(self.partitions)]
+        done = self.committed()
+        ends = clients.end_offsets(self._admin, places, committed=True)
+        first = clients.first_offsets(self._admin, places)
+        return {place: ends[place] - done.get(place, first[place]) for place in places}
+
+    def committed(self) -> dict[tuple[str, int], int]:
+        """The group's committed offsets, where there are any."""
+        places = [TopicPartition(t, p) for lane in self.stage.lanes for t in lane for p in range(self.partitions)]
+        try:
+            found = self._group.committed(places, 5.0)
+        except KafkaException:
+            return {}
+        return {(tp.topic, tp.partition): tp.offset for tp in found if tp.offset >= 0}
 
     def settle(self, patience: float = PATIENCE_S) -> None:
         """Wait until everything sent so far is processed."""

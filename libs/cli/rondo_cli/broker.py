@@ -58,6 +58,10 @@ def topic_names(client: KafkaAdminClient) -> set[str]:
     return set(client.list_topics())
 
 
+LEADERS_MS = 60_000
+"""How long a busy machine may take to give every partition of a batch of topics its leader."""
+
+
 def create_topics(bootstrap: str, wanted: Mapping[str, tuple[int, int, Mapping[str, str]]]) -> list[str]:
     """Create the topics that are not there; `wanted` is name to (partitions, replication, config).
     Returns the names made, once all their partitions have leaders."""
@@ -73,7 +77,8 @@ def create_topics(bootstrap: str, wanted: Mapping[str, tuple[int, int, Mapping[s
                 for name in missing[i : i + BATCH]
             }
             with suppress(TopicAlreadyExistsError):  # somebody else made one of them meanwhile
-                client.create_topics(request, wait_for_metadata=True)
+                client.create_topics(request)
+            client.wait_for_topics(list(request), timeout_ms=LEADERS_MS)
     return missing
 
 

@@ -6,6 +6,7 @@ Only commands of Redis 7.0 are used, so Redis, Valkey and Redis Cluster all serv
 import redis
 import redis.asyncio
 from redis.backoff import ExponentialBackoff
+from redis.maint_notifications import MaintNotificationsConfig
 from redis.retry import Retry
 
 CONNECTIONS = 16
@@ -14,6 +15,7 @@ WAIT_S = 5.0
 SOCKET_S = 5.0
 
 RedisError = redis.RedisError
+_QUIET = MaintNotificationsConfig(enabled=False)  # a command of Redis Enterprise that others answer with an error
 
 
 def connect(url: str, connections: int = CONNECTIONS) -> redis.Redis:
@@ -26,6 +28,7 @@ def connect(url: str, connections: int = CONNECTIONS) -> redis.Redis:
         socket_connect_timeout=SOCKET_S,
         health_check_interval=30,
         retry=Retry(ExponentialBackoff(cap=0.1, base=0.01), 1),
+        maint_notifications_config=_QUIET,
     )
     return redis.Redis(connection_pool=pool)
 
@@ -39,6 +42,7 @@ def connect_async(url: str, connections: int = CONNECTIONS) -> redis.asyncio.Red
         socket_timeout=SOCKET_S,
         socket_connect_timeout=SOCKET_S,
         health_check_interval=30,
+        maint_notifications_config=_QUIET,
     )
     return redis.asyncio.Redis(connection_pool=pool)
 

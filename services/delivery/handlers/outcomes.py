@@ -18,6 +18,10 @@ TOOK = frozenset(("delivered", "bounced", "complained", "deferred"))
 """Callbacks that say the provider had the message."""
 
 
+AT_ONCE = frozenset(("worker_lost", "taken_back", "stopped", "ownership_too_old", "marks_unavailable"))
+"""Why a call did not begin for a reason that lies with us, not the provider: gated again at once."""
+
+
 def parse(result_id: str) -> tuple[str, int, str]:
     """Touch, call number and purpose of a result's id `<touch>:<calls>[/<purpose>]`."""
     call, _, purpose = result_id.partition("/")
@@ -74,12 +78,13 @@ def settle(
                 yield from postpone(send, tried, Status.RETRY, now, wait, answer.reason)
                 yield from forget(state, touch_id)
         case Verdict.NOT_SENT:
-            wait = waits.unsent_wait(touch_id, state.calls, answer.after)
+            ours = answer.reason in AT_ONCE
+            wait = 0 if ours else waits.unsent_wait(touch_id, state.calls, answer.after)
             yield from postpone(send, state, Status.QUEUED, now, wait, answer.reason)
             yield from forget(state, touch_id)
         case Verdict.LOST:
             yield from _begin_anew(state, states)
-            yield from postpone(send, state, Status.QUEUED, now, waits.SOON, "marks_lost")
+            yield from postpone(send, state, Status.QUEUED, now, 0, "marks_lost")
         case Verdict.UNKNOWN:
             yield from become_unknown(parts, item, send, state, answer, now)
 

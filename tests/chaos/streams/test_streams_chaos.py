@@ -14,7 +14,6 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -168,19 +167,10 @@ def test_a_worker_that_was_stopped_and_comes_back_does_no_harm(rig: Rig, fleet: 
 
 
 def _all_progress(rig: Rig, fleet: Fleet) -> bool:
-    before = {p: o for p, o in _committed(rig).items()}
+    before = rig.committed()
     time.sleep(1.0)
-    after = _committed(rig)
+    after = rig.committed()
     return len(after) == rig.partitions and all(after[p] > before.get(p, -1) for p in after)
-
-
-def _committed(rig: Rig) -> dict[Any, int]:
-    from rondo_cli import broker
-    from rondo_common.streams.runtime import group_of
-
-    group = group_of(rig.stage.name)
-    with broker.admin(rig.kafka) as admin:
-        return broker.committed(admin, [group]).get(group, {})
 
 
 def test_a_broker_that_dies_and_comes_back_makes_no_crash_loop(redis_url: str, tmp_path: Path) -> None:
@@ -196,13 +186,12 @@ def test_a_broker_that_dies_and_comes_back_makes_no_crash_loop(redis_url: str, t
         fleet = Fleet(rig, tmp_path, 2)
         fleet.keep()
         try:
-            feeder = Feeder(rig, 500, [f"k{i}" for i in range(50)])
+            feeder = Feeder(rig, 200, [f"k{i}" for i in range(50)])
             feeder.start()
             wait_until(lambda: sum(len(v) for v in rig.steps().values()) > 50, "it runs")
             server.kill()
-            time.sleep(2.0)
+            time.sleep(1.0)
             server.start()
-            wait_until(lambda: len(_committed(rig)) == rig.partitions, "the broker answers again")
             sent = feeder.finish()
             _exact(rig, fleet, sent)
             # a transaction that was open may have been timed out by the broker: then its worker is fenced and

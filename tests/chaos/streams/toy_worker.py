@@ -17,7 +17,9 @@ from tests.support.toy_stage import ToyStage
 
 def main() -> int:
     name, kafka, redis_url, slot, folder, partitions = sys.argv[1:]
-    logging.basicConfig(level=os.environ.get("TOY_LOG", "WARNING"), stream=sys.stderr, format="%(asctime)s %(process)d %(message)s")
+    logging.basicConfig(
+        level=os.environ.get("TOY_LOG", "WARNING"), stream=sys.stderr, format="%(asctime)s %(process)d %(message)s"
+    )
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     settings = Settings(

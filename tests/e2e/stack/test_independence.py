@@ -26,8 +26,8 @@ TEMPLATE = {
         "from": "Shop <hi@example.com>",
         "subject": "Hi {{ member.firstName }}",
         "mjml": None,
-        "html": "<p>Your cart of {{ event.properties.total }} waits.</p>",
-        "text": "Your cart of {{ event.properties.total }} waits.",
+        "html": "<p>Your cart of {{ event.total }} waits.</p>",
+        "text": "Your cart of {{ event.total }} waits.",
     },
 }
 RULE = {"event": {"name": "Order Completed", "measure": "count", "operator": "gte", "value": 3, "within": "P90D"}}

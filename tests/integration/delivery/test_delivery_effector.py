@@ -24,11 +24,13 @@ PARTITION = 3
 class Office:
     """A courier with its partition, as the loop would hold it."""
 
-    def __init__(self, url: str, redis_url: str, **settings: Any):
+    def __init__(self, url: str, redis_url: str, patient: bool = False, **settings: Any):
         own = DeliverySettings(timeout=1.5, connect_timeout=0.5, **settings)
-        self.courier = Courier(
-            "email", lambda: Smtp(url, "rondo.test", "x@example.com", 0.5, own.timeout), redis_url, own
-        )
+
+        def provider() -> Smtp:
+            return Smtp(url, "rondo.test", "x@example.com", 0.5, own.timeout)
+
+        self.courier = Courier("email", provider, redis_url, own, patient)
         self.answers: queue.Queue[tuple[str, Any]] = queue.Queue()
         self.ownership = Ownership()
         self.courier.start(lambda claim, id, answer: self.answers.put((id, answer)))
@@ -277,6 +279,19 @@ def test_the_breaker_opens_without_a_server_and_closes_with_one(hire: Hire, free
 
         until(goes)
         assert o.courier.status()["breaker"] == "closed" and len(server.mails) == 1
+
+
+def test_under_a_frozen_clock_calls_wait_for_their_server(hire: Hire, free_port: Callable[[], int]) -> None:
+    port = free_port()
+    settings = {"breaker_after": 2, "breaker_pause": 0.2, "breaker_longest": 0.4, "max_age": 60.0}
+    o = hire(f"smtp://127.0.0.1:{port}", patient=True, **settings)
+    o.begin()
+    o.do(*(call(f"t{i}") for i in range(6)))
+    until(lambda: o.courier.status()["breaker"] != "closed")
+    with SmtpServer(port) as server:
+        answers = [o.answer()[1] for _ in range(6)]
+        assert {a.verdict for a in answers} == {Verdict.ACCEPTED}, answers
+        assert len(server.mails) == 6
 
 
 def test_no_call_without_marks(server: SmtpServer, free_port: Callable[[], int]) -> None:

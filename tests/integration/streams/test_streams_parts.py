@@ -76,7 +76,8 @@ def test_10_without_a_dead_letter_topic_the_offset_does_not_move(rig: Rig, monke
     monkeypatch.setattr(clients, "transactional_producer", lambda *args: make(*args, message_timeout_ms=1_000))
     monkeypatch.setattr(loop_module, "MOST_ABORTS", 2)
     dead = f"{rig.stage.input}.dlq"
-    clients.admin(rig.kafka).delete_topics([dead])[dead].result()
+    admin = clients.admin(rig.kafka)
+    admin.delete_topics([dead])[dead].result()
     rig.put("a", b"{not json")
     rig.flush()
     with rig.worker(ready=False):
@@ -174,7 +175,7 @@ def test_14_under_load_there_is_at_most_one_transaction_in_25_ms(rig: Rig) -> No
         rig.settle()
         seconds = time.monotonic() - begin
         made = metric("rondo_stream_transactions_total", **labels) - before
-    assert 5 <= made <= seconds / 0.025 + 2
+    assert 2 <= made <= seconds / 0.025 + 2
     assert sum(rig.logged().values()) == 300
 
 

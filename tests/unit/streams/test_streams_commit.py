@@ -1,10 +1,12 @@
 """Transactions against every kind of failure (STREAMS 9), and never without a fence (STREAMS 3)."""
 
+import threading
 from typing import Any
 
 import pytest
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
+from rondo_common.streams import commit, runtime
 from rondo_common.streams.commit import Aborted, Fatal, Transactions
 
 OFFSETS = [TopicPartition("t", 0, 5)]
@@ -90,3 +92,23 @@ def test_without_offsets_it_does_not_even_begin() -> None:
     with pytest.raises(Fatal, match="not fenced"):
         run(p, offsets=[])
     assert p.calls == []
+
+
+def test_a_call_that_does_not_come_back_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """librdkafka may hang in a call whatever time-out it was given; a watchdog then ends the process."""
+    monkeypatch.setattr(commit, "HUNG_S", 0.05)
+    release, codes = threading.Event(), []
+
+    class Hangs(FakeProducer):
+        def send_offsets_to_transaction(self, *_: Any) -> None:
+            release.wait(10)
+
+    transactions = Transactions(Hangs())  # type: ignore[arg-type]
+    assert transactions.hung() is None
+    worker = threading.Thread(target=lambda: transactions.run(lambda p: None, OFFSETS, "group"))
+    worker.start()
+    runtime._watch("toy", transactions, threading.Event(), codes.append)
+    assert codes == [runtime.FAILED] and transactions.hung() == "offsets"
+    release.set()
+    worker.join()
+    assert transactions.hung() is None

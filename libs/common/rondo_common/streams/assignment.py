@@ -14,6 +14,9 @@ from rondo_common.streams.commit import Fatal
 
 log = logging.getLogger("rondo.streams")
 
+COMMITTED_S = 60.0
+"""A predecessor's open transaction keeps the answer for its time-out; a broker that comes back, for longer."""
+
 Starts = dict[kafka.Partition, tuple[int, int]]
 """Where to start and where the log ended then, by (topic, partition)."""
 
@@ -50,7 +53,7 @@ def starts(consumer: Consumer, admin: AdminClient, partitions: Sequence[TopicPar
 
 def committed(consumer: Consumer, partitions: Sequence[TopicPartition]) -> dict[kafka.Partition, int]:
     """The group's committed offsets, negative where there is none."""
-    deadline = time.monotonic() + 2 * kafka.TRANSACTION_MS / 1000
+    deadline = time.monotonic() + COMMITTED_S
     while True:
         try:
             answer = consumer.committed([TopicPartition(tp.topic, tp.partition) for tp in partitions], 5.0)

@@ -1,0 +1,1 @@
+"""Whom the dashboard asks: the gateway, the processes, the broker."""
