@@ -23,8 +23,15 @@ HEADERS = {
     "properties": {
         name: {"type": "string"}
         for name in (
-            "ce_specversion", "ce_id", "ce_source", "ce_type", "ce_subject", "ce_time", "content-type", "traceparent",
-        )  # fmt: skip
+            "ce_specversion",
+            "ce_id",
+            "ce_source",
+            "ce_type",
+            "ce_subject",
+            "ce_time",
+            "content-type",
+            "traceparent",
+        )
     },
 }
 

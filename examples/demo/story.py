@@ -223,11 +223,14 @@ class Story:
         if len(texts) == 3:
             who = by_phone[texts[2]["to"]]
             path = f"/v1/members/{who.user_id}/consent"
-            stopped = lambda: [
-                c
-                for c in self.api.call("GET", path)["consents"]
-                if (c["channel"], c["topic"], c["state"]) == ("sms", "*", "denied")
-            ]  # noqa: E731
+
+            def stopped():
+                return [
+                    c
+                    for c in self.api.call("GET", path)["consents"]
+                    if (c["channel"], c["topic"], c["state"]) == ("sms", "*", "denied")
+                ]
+
             self.checks.add("stop", len(until(stopped, "STOP")), 1, "script")
             self.captured["sms"] += 1  # the one confirmation
             until(lambda: len(self.api.inbox(to=who.phone)) >= 2, "the confirmation of STOP")

@@ -94,7 +94,8 @@ class Collector:
         self._lags: list[Stage] = []
         self._sequence = 0
         self._rounds = 0
-        self._watching = 0
+        self.watching = 0
+        """Event streams now."""
         self._looked_at = float("-inf")
         self._wanted = asyncio.Event()
         self._news = asyncio.Condition()
@@ -116,12 +117,12 @@ class Collector:
     @contextmanager
     def watched(self) -> Iterator[None]:
         """Somebody looks all the time."""
-        self._watching += 1
+        self.watching += 1
         self.looked_at()
         try:
             yield
         finally:
-            self._watching -= 1
+            self.watching -= 1
             self._looked_at = time.monotonic()
 
     async def following(self) -> AsyncIterator[Published]:
@@ -176,7 +177,7 @@ class Collector:
         while True:
             began = time.monotonic()
             await work()
-            idle = not self._watching and began - self._looked_at > LOOKED_AT_S
+            idle = not self.watching and began - self._looked_at > LOOKED_AT_S
             if self._broker is not None:
                 self._broker.every_s = UNWATCHED_EVERY_S if idle else BROKER_EVERY_S
             if idle:

@@ -10,6 +10,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from rondo_common.clock import iso
 from services.dashboard import runs, talks, words
 from services.dashboard.model import Service, Snapshot
 
@@ -75,6 +76,7 @@ def view(snapshot: Snapshot, names: Mapping[str, str]) -> dict[str, Any]:
         "unwell": [s for s in snapshot.services if s.state != "ready"],
         "gone": silent,
         "summary": summary(snapshot),
+        "now_text": iso(snapshot.now),
     }
 
 

@@ -122,7 +122,7 @@ def day_and_time(text: str | None) -> str:
         whole = iso(from_iso(text or ""))
     except ValueError:
         return text or ""
-    months = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split()
+    months = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
     date, _, time = whole.partition("T")
     year, month, day = date.split("-")
     return f"{int(day)} {months[int(month) - 1]} {year}, {time[:8]} UTC"

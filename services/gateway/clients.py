@@ -5,16 +5,16 @@ from typing import Any
 
 import grpc.aio
 import httpx
-from rondo_protos.campaigns.v1.campaigns_pb2_grpc import CampaignsServiceStub
-from rondo_protos.community.v1.community_pb2_grpc import CommunityServiceStub
-from rondo_protos.delivery.v1.delivery_pb2_grpc import DeliveryServiceStub
-from rondo_protos.segmentation.v1.segmentation_pb2_grpc import SegmentationServiceStub
 
 from rondo_common import rpc
 from rondo_common.settings import Settings
+from rondo_protos.campaigns.v1.campaigns_pb2_grpc import CampaignsServiceStub
+from rondo_protos.community.v1.community_pb2_grpc import CommunityServiceStub
+from rondo_protos.delivery.v1.delivery_pb2_grpc import DeliveryServiceStub
 from rondo_protos.insights.v1.insights_pb2_grpc import InsightsServiceStub
 from rondo_protos.profiles.v1.profiles_pb2_grpc import ProfilesServiceStub
 from rondo_protos.rhythm.v1.rhythm_pb2_grpc import RhythmServiceStub
+from rondo_protos.segmentation.v1.segmentation_pb2_grpc import SegmentationServiceStub
 
 
 @dataclass

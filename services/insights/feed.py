@@ -12,6 +12,7 @@ from collections import defaultdict
 from typing import Any
 
 import msgspec
+
 from rondo_common import kafka, telemetry, warehouse
 from rondo_common.clock import iso
 from rondo_common.settings import Settings

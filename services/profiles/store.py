@@ -91,9 +91,7 @@ class Members:
     async def _holders(self, workspace: str, kind: str, ids: Sequence[str]) -> dict[str, str]:
         """By address (or its id, which is all that inbound messages carry): the member who stated it last."""
         secret = workspace_secret(self._secret, workspace)
-        made = {
-            id: id if kind == "address_id" else identifier_id(secret, kind, _comparable(kind, id)) for id in ids
-        }
+        made = {id: id if kind == "address_id" else identifier_id(secret, kind, _comparable(kind, id)) for id in ids}
         states = await self._read(workspace, ((i, claim_key(workspace, i)) for i in set(made.values())))
         held = {id: holder(states[claim_key(workspace, identifier)]) for id, identifier in made.items()}
         return {id: member_id for id, member_id in held.items() if member_id is not None}

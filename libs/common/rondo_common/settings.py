@@ -46,7 +46,9 @@ class Settings(BaseSettings):
     capture_sendgrid_port: int = Field(0, description="Port of capture's SendGrid-shaped HTTP")
     capture_twilio_port: int = Field(0, description="Port of capture's Twilio-shaped HTTP")
     capture_telegram_port: int = Field(0, description="Port of capture's Telegram-shaped HTTP")
-    sendgrid_private_key: str = Field("", description="Key capture signs SendGrid events with (base64 PKCS8 DER, P-256)")
+    sendgrid_private_key: str = Field(
+        "", description="Key capture signs SendGrid events with (base64 PKCS8 DER, P-256)"
+    )
     # addresses of the other services
     grpc_profiles: str = "127.0.0.1:7102"
     grpc_segmentation: str = "127.0.0.1:7103"

@@ -425,17 +425,17 @@ def _catalogue() -> list[Topic]:
     ]
     for lane in LANES:
         topics.append(Topic(touches(lane), member, r.Touch, ("campaigns",), ("rhythm",), f"intended messages, {lane}"))
-        for channel in CHANNELS:
-            topics.append(
-                Topic(
-                    sends(channel, lane),
-                    member,
-                    r.Send,
-                    ("rhythm",),
-                    (f"delivery-{channel}",),
-                    f"let-through messages, {channel}, {lane}",
-                )
+        topics += [
+            Topic(
+                sends(channel, lane),
+                member,
+                r.Send,
+                ("rhythm",),
+                (f"delivery-{channel}",),
+                f"let-through messages, {channel}, {lane}",
             )
+            for channel in CHANNELS
+        ]
     dead = [
         Topic(
             dlq(t.name),

@@ -44,10 +44,10 @@ class QuietHours(msgspec.Struct, forbid_unknown_fields=True, rename={"from_": "f
 class Preferences(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     """What a member prefers. Absent fields stay as they are, null ones are taken back."""
 
-    tempo: dict[str, str] | None | msgspec.UnsetType = msgspec.UNSET
-    paused_until: str | None | msgspec.UnsetType = msgspec.UNSET
-    quiet_hours: QuietHours | None | msgspec.UnsetType = msgspec.UNSET
-    channels: list[str] | None | msgspec.UnsetType = msgspec.UNSET
+    tempo: dict[str, str] | msgspec.UnsetType | None = msgspec.UNSET
+    paused_until: str | msgspec.UnsetType | None = msgspec.UNSET
+    quiet_hours: QuietHours | msgspec.UnsetType | None = msgspec.UNSET
+    channels: list[str] | msgspec.UnsetType | None = msgspec.UNSET
 
 
 def _shown(member: Any) -> dict[str, Any]:

@@ -56,10 +56,14 @@ def test_no_code_spells_a_topic_itself():
             and isinstance(node.body[0], ast.Expr)
         }
         attributes = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docs | attributes:
-                if re.fullmatch(r"rondo\.[a-z.-]+\.v\d+", node.value):
-                    found.append(f"{path.relative_to(ROOT)}:{node.lineno} {node.value}")
+        found += [
+            f"{path.relative_to(ROOT)}:{node.lineno} {node.value}"
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Constant)
+            and isinstance(node.value, str)
+            and id(node) not in docs | attributes
+            and re.fullmatch(r"rondo\.[a-z.-]+\.v\d+", node.value)
+        ]
     assert not found
 
 

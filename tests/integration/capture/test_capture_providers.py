@@ -40,7 +40,9 @@ class Running:
         for name, value in headers.items():
             m[name.replace("_", "-")] = value
         m.set_content("plain text")
-        m.add_alternative('<a href="http://127.0.0.1:9/l/abc">go</a><img src="http://127.0.0.1:9/o/x.gif">', subtype="html")
+        m.add_alternative(
+            '<a href="http://127.0.0.1:9/l/abc">go</a><img src="http://127.0.0.1:9/o/x.gif">', subtype="html"
+        )
 
         def send():
             with smtplib.SMTP("127.0.0.1", self.s.capture_smtp_port, timeout=5) as smtp:
@@ -113,7 +115,7 @@ async def test_a_mail_lands_in_the_inbox_with_what_it_says_of_its_cause(capture)
 async def test_magic_addresses_refuse_a_mail(capture, tag, code):
     with pytest.raises((smtplib.SMTPRecipientsRefused, smtplib.SMTPDataError)) as e:
         await capture.mail(f"ann+{tag}@example.com")
-    found = list(e.value.recipients.values())[0][0] if tag == "hardbounce" else e.value.smtp_code
+    found = next(iter(e.value.recipients.values()))[0] if tag == "hardbounce" else e.value.smtp_code
     assert found == code
     assert (await capture.inbox.get("/v1/inbox/stats")).json()["total"] == 0
 

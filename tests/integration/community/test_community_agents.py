@@ -7,8 +7,9 @@ import uuid
 import msgspec
 import pytest
 
-from rondo_common import ids, topics as catalogue
+from rondo_common import ids
 from rondo_common import kafka as clients
+from rondo_common import topics as catalogue
 from rondo_common.clock import Clock
 from rondo_common.records import Command, CommunityEvent, Inbound
 from rondo_common.settings import Settings

@@ -135,7 +135,7 @@ def test_questions_and_the_official_client(insights, kafka):
                         parameters={"t": "t1", "w": W}).result_rows == [("defer",), ("send",)]  # fmt: skip
     db = queries.Warehouse(insights.url)
     first, cursor = queries.timeline(db, W, ["mq"], "", 3)
-    assert [(e["at"], e["kind"]) for e in first][0] == ("2026-01-02T08:00:01Z", "delivery.accepted")
+    assert next((e["at"], e["kind"]) for e in first) == ("2026-01-02T08:00:01Z", "delivery.accepted")
     rest, end = queries.timeline(db, W, ["mq"], cursor, 3)
     assert [e["kind"] for e in rest] == ["decision.defer"]
     assert end == ""

@@ -38,7 +38,9 @@ def _hook(driver, types, partition):
 
 
 def _sent(id="d1", status="accepted"):
-    return Delivery("demo", id, "t1", "m1", "email", "smtp", status, "2026-01-01T00:00:01Z", campaign="spring", run_id="r1")
+    return Delivery(
+        "demo", id, "t1", "m1", "email", "smtp", status, "2026-01-01T00:00:01Z", campaign="spring", run_id="r1"
+    )
 
 
 def test_a_delivery_becomes_message_sent_with_the_user_id_crms_know(driver):
@@ -117,7 +119,13 @@ def test_a_webhook_that_never_answers_is_given_up_after_the_schedule(driver):
 
 @pytest.mark.parametrize(
     ("types", "kind", "yes"),
-    [(["*"], "a.b", True), (["message.*"], "message.sent", True), (["message.*"], "messages.x", False), (["a.b"], "a.b", True), ([], "a.b", False)],
+    [
+        (["*"], "a.b", True),
+        (["message.*"], "message.sent", True),
+        (["message.*"], "messages.x", False),
+        (["a.b"], "a.b", True),
+        ([], "a.b", False),
+    ],
 )
 def test_types_of_a_webhook(types, kind, yes):
     assert wanted(types, kind) is yes
