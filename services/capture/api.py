@@ -59,6 +59,7 @@ def routes(inbox: Inbox, acts: Acts) -> list[Route]:
             run_id=q.get("run_id"),
             campaign=q.get("campaign"),
             workspace=q.get("workspace"),
+            q=q.get("q"),
             since=since,
             after=cursor,
             limit=limit,

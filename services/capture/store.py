@@ -83,12 +83,14 @@ class Inbox:
         campaign: str | None = None,
         since: int | None = None,
         workspace: str | None = None,
+        q: str | None = None,
         after: str | None = None,
         limit: int = 100,
     ) -> tuple[list[Message], str | None]:
         """Messages newest first that match all that is given, and the cursor of the next page (the id
-        of the last one shown)."""
+        of the last one shown). `q` is looked for in addresses, subject, text and campaign, in any case."""
         found: list[Message] = []
+        wanted = q.casefold() if q else ""
         below = int(after[1:]) if after else None
         for m in reversed(self._messages.values()):
             if below is not None and int(m.id[1:]) >= below:
@@ -100,6 +102,7 @@ class Inbox:
                 or (campaign and m.args.get("c") != campaign)
                 or (workspace and m.args.get("w", workspace) != workspace)
                 or (since is not None and m.at < since)
+                or (wanted and wanted not in _searched(m))
             ):
                 continue
             if len(found) == limit:
@@ -117,3 +120,7 @@ class Inbox:
             "repeats": sum(n - 1 for n in touches.values()),
             "by_channel": dict(Counter(m.channel for m in messages)),
         }
+
+
+def _searched(m: Message) -> str:
+    return "\n".join((m.to, m.sender, m.subject or "", m.text, m.args.get("c", ""))).casefold()

@@ -21,7 +21,7 @@ from rondo_common.clock import Clock
 from services.dashboard import runs, talks, words
 from services.dashboard.clients.broker import EVERY_S as BROKER_EVERY_S
 from services.dashboard.clients.broker import Broker
-from services.dashboard.clients.gateway import Gateway, Refused
+from services.dashboard.clients.gateway import Gateway, Refused, path
 from services.dashboard.clients.processes import Processes
 from services.dashboard.dead import by_topic
 from services.dashboard.exposition import total
@@ -130,7 +130,8 @@ class Collector:
         seen = 0
         while not self._closed:
             async with self._news:
-                await self._news.wait_for(lambda: self._closed or (self.latest and self._sequence > seen))
+                while not self._closed and self._sequence <= seen:
+                    await self._news.wait()
             if self.latest is None or self._closed:
                 return
             seen = self.latest.snapshot.sequence
@@ -212,7 +213,7 @@ class Collector:
 
     async def _name(self, member_id: str) -> None:
         try:
-            member = await self._gateway.get(f"/v1/members/{member_id}", id_type="member_id")
+            member = await self._gateway.get(path("v1", "members", member_id), id_type="member_id")
         except Refused:
             return
         if len(self._names) >= NAMES_KEPT:

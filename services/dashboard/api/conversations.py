@@ -7,7 +7,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from services.dashboard.api.page import page
-from services.dashboard.clients.gateway import Refused
+from services.dashboard.clients.gateway import Refused, path
 
 DONE = {"reply": "The answer is on its way.", "close": "Closed. The hold on this member’s marketing is released."}
 _REQUEST = uuid.UUID("5b8c2c58-2f43-4a0e-9a52-3f3f7d4c4d10")
@@ -37,7 +37,7 @@ async def close(request: Request) -> Response:
 async def _do(request: Request, what: str, body: dict[str, str], request_id: str) -> Response:
     try:
         await request.app.state.gateway.post(
-            f"/v1/conversations/{request.path_params['id']}/{what}", body, request_id=request_id
+            path("v1", "conversations", request.path_params["id"], what), body, request_id=request_id
         )
     except Refused as e:
         await request.app.state.collector.fresh_talks()

@@ -9,9 +9,10 @@ from starlette.routing import Route
 
 from rondo_common.problems import not_found
 from services.dashboard.api.page import page
-from services.dashboard.clients.gateway import Refused
+from services.dashboard.clients.gateway import Refused, path
 
 PAGE = 50
+MESSAGES = ("v1", "inbox", "messages")
 CHANNELS = ("email", "sms", "messaging")
 ACTS = {
     "open": "Open",
@@ -71,7 +72,7 @@ async def _detail(request: Request, status: int = 200, **said: str) -> Response:
 
 
 async def _message(request: Request) -> dict[str, Any]:
-    found: dict[str, Any] = await request.app.state.gateway.get(f"/v1/inbox/messages/{request.path_params['id']}")
+    found: dict[str, Any] = await request.app.state.gateway.get(path(*MESSAGES, request.path_params["id"]))
     return found
 
 
@@ -99,7 +100,7 @@ async def html(request: Request) -> Response:
 
 async def raw(request: Request) -> Response:
     """A message as received, as plain text."""
-    body = await request.app.state.gateway.raw(f"/v1/inbox/messages/{request.path_params['id']}/raw")
+    body = await request.app.state.gateway.raw(path(*MESSAGES, request.path_params["id"], "raw"))
     return Response(body, media_type="text/plain; charset=utf-8", headers={"content-security-policy": "sandbox"})
 
 
@@ -116,10 +117,10 @@ async def act(request: Request) -> Response:
     if name == "click":
         body["link"] = int(link) if link.isdigit() else 0
     try:
-        await request.app.state.gateway.post(f"/v1/inbox/messages/{id}/{name}", body)
+        await request.app.state.gateway.post(path(*MESSAGES, id, name), body)
     except Refused as e:
         return await _detail(request, e.status, error=f"{name}: {e}")
-    return RedirectResponse(f"/inbox/{id}?done={name}", 303)
+    return RedirectResponse(f"{path('inbox', id)}?done={name}", 303)
 
 
 routes = [

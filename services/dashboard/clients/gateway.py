@@ -1,6 +1,7 @@
 """The REST API, with the admin key."""
 
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import msgspec
@@ -16,6 +17,11 @@ class Refused(Exception):
     def __init__(self, status: int, text: str):
         super().__init__(text)
         self.status = status
+
+
+def path(*parts: str) -> str:
+    """A path of the API from its parts, each of which stays one part whatever stands in it."""
+    return "".join("/" + quote(p, safe="") for p in parts)
 
 
 class Gateway:
