@@ -64,7 +64,7 @@ class Api:
             clean = clean + 1 if found["drained"] else 0
             if clean >= 2:
                 return
-            time.sleep(0.15)
+            time.sleep(0.4)
         raise RuntimeError(f"not drained after {timeout:.0f} s: {json.dumps(found)[:800]}")
 
     def run_done(self, run_id: str, timeout: float = 120.0) -> dict[str, Any]:

@@ -31,6 +31,9 @@ SCANNER = "Mozilla/5.0 (compatible; BarracudaSentinel/1.0; +link-protection)"
 _BATCH = 500
 _BATCH_S = 0.25
 _TRIES = 40
+_AT_ONCE = 16
+"""Callbacks on their way at a time. httpx looks through all its waiting requests whenever one ends, so
+that hundreds of them would take the whole process and run into their time limit in the line."""
 
 log = telemetry.logger(__name__)
 
@@ -65,6 +68,7 @@ class Callbacks:
         self._s = settings
         self._clock = clock
         self._http = httpx.AsyncClient(timeout=5.0, follow_redirects=False)
+        self._places = asyncio.Semaphore(_AT_ONCE)
         self._events: list[dict[str, Any]] = []
         self._tasks: set[asyncio.Task[Any]] = set()
         self._update = int(time.time()) * 1000
@@ -209,7 +213,8 @@ class Callbacks:
     async def _post(self, url: str, body: bytes, headers: dict[str, str]) -> None:
         for n in range(_TRIES):
             try:
-                answer = await self._http.post(url, content=body, headers=headers)
+                async with self._places:
+                    answer = await self._http.post(url, content=body, headers=headers)
                 if answer.status_code < 500 and answer.status_code != 429:
                     if answer.status_code >= 400:
                         log.warning("callback refused", path=urlsplit(url).path, status=answer.status_code)

@@ -63,6 +63,11 @@ class Stage(msgspec.Struct, frozen=True):
     growth: float | None
     topics: list[tuple[str, int]]
 
+    @property
+    def grows(self) -> bool:
+        """The lag rises by enough to be worth a word: a tenth in ten seconds."""
+        return bool(self.lag and self.growth and self.growth >= max(1.0, self.lag / 100))
+
 
 class DeadTopic(msgspec.Struct, frozen=True):
     """Dead letters of one topic; `reasons` is empty where there are too many to read (`exact` is then

@@ -24,7 +24,6 @@ class Part(NamedTuple):
 class Reason(NamedTuple):
     """Why some touches have their count."""
 
-    label: str
     text: str
     count: int
 
@@ -41,7 +40,7 @@ class RunRow(NamedTuple):
     touches: int
     done: int
     counts: list[Part]
-    reasons: list[Reason]
+    reasons: list[tuple[str, list[Reason]]]
     engagement: list[tuple[str, int]]
     rate: float | None
     eta_s: float | None
@@ -69,9 +68,9 @@ def row(run: dict[str, Any]) -> RunRow:
         parts.append(Part(name, label, counts[name], round(x, 3), round(width, 3)))
         x += width
     reasons = [
-        Reason(words.COUNTS[bucket].lower(), words.reason(code), n)
-        for bucket in words.COUNTS
-        for code, n in sorted((run.get("reasons") or {}).get(bucket, {}).items(), key=lambda i: -i[1])
+        (label, [Reason(words.reason(code), n) for code, n in sorted(why.items(), key=lambda i: -i[1])])
+        for name, label in words.COUNTS.items()
+        if (why := (run.get("reasons") or {}).get(name))
     ]
     settled = sum(counts[name] for name in SETTLED)
     # never 100 % while one is open
@@ -80,14 +79,14 @@ def row(run: dict[str, Any]) -> RunRow:
         id=run["run_id"],
         campaign=str(run.get("campaign", "")),
         kind=str(run.get("kind") or ""),
-        status=words.RUN_STATES.get(str(run.get("status")), str(run.get("status"))),
+        status=str(run.get("status") or ""),
         started_at=str(run.get("started_at") or ""),
         audience=int(run.get("audience") or 0),
         touches=touches,
         done=done,
         counts=parts,
         reasons=reasons,
-        engagement=[(k.replace("_", " "), n) for k, n in (run.get("engagement") or {}).items()],
+        engagement=[(words.ENGAGEMENT.get(k, k.replace("_", " ")), n) for k, n in (run.get("engagement") or {}).items()],
         rate=run.get("rate_per_s"),
         eta_s=run.get("eta_s"),
     )

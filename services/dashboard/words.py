@@ -54,12 +54,11 @@ REASONS = {
     "window_passed": "too late",
 }
 """Reasons of WIRE 8 and of delivery; others are shown with their underscores as spaces."""
-RUN_STATES = {
-    "scheduled": "scheduled",
-    "running": "running",
-    "paused": "paused",
-    "cancelled": "cancelled",
-    "finished": "finished",
+ENGAGEMENT = {
+    "opened_human": "opened by people",
+    "opened_machine": "opened by machines",
+    "clicked_human": "clicked by people",
+    "clicked_machine": "clicked by machines",
 }
 ABOUT = {
     "ingestion": "takes events and callbacks",

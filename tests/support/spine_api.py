@@ -128,7 +128,7 @@ class Api:
             return clean >= 2
 
         try:
-            until(drained, "drained", timeout_s, 0.05)
+            until(drained, "drained", timeout_s, 0.2)
         except AssertionError as e:
             raise AssertionError(f"{e}: {seen}") from None
 

@@ -23,6 +23,7 @@ from rondo_cli import broker
 from rondo_common import kafka as clients
 from rondo_common.clock import Clock
 from rondo_common.settings import Settings
+from rondo_common.streams.commit import produce
 from rondo_common.streams.runtime import StageRunner, group_of
 from rondo_common.streams.view import StateView, Unavailable
 from tests.support.toy_stage import Ask, Counted, ToyStage
@@ -103,7 +104,15 @@ class Rig:
     def put(
         self, key: str, value: bytes, time: int = 0, topic: str = "", partition: int = -1, headers: Any = None
     ) -> None:
-        self.producer.produce(topic or self.stage.input, value, key, partition, timestamp=time, headers=headers or [])
+        produce(
+            self.producer,
+            topic=topic or self.stage.input,
+            value=value,
+            key=key,
+            partition=partition,
+            timestamp=time,
+            headers=headers or [],
+        )
 
     def flush(self) -> None:
         assert self.producer.flush(30) == 0

@@ -11,6 +11,7 @@ from rondo_common import kafka
 from rondo_common.topics import TOPICS, Topic
 
 PENDING = "rondo_stream_pending"
+_counts: dict[str, int] = {}
 
 
 def reads(topic: Topic, process: str) -> bool:
@@ -33,7 +34,10 @@ def backlog(admin: Any, processes: list[str]) -> dict[str, dict[str, Backlog]]:
     wanted = {p: names for p, names in wanted.items() if names}
     committed = kafka.committed_offsets(admin, [f"rondo.{p}" for p in wanted])
     names = sorted({n for topics in wanted.values() for n in topics})
-    places = [(name, p) for name, info in kafka.describe(admin, names).items() for p in range(info.partitions)]
+    if not _counts.keys() >= set(names):
+        # a topic's count is fixed at creation: asked once
+        _counts.update({name: info.partitions for name, info in kafka.describe(admin, names).items()})
+    places = [(name, p) for name in names for p in range(_counts.get(name, 0))]
     ends = kafka.end_offsets(admin, places)
     out: dict[str, dict[str, Backlog]] = {}
     for process, topics in wanted.items():

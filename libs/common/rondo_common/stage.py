@@ -18,7 +18,8 @@ from rondo_common.outcomes import Outcome
 
 
 class Record(msgspec.Struct, frozen=True):
-    """One Kafka record. `time` is its timestamp in ms; headers as a plain dict of text."""
+    """One Kafka record. `time` is its timestamp in ms; headers as a plain dict of text. A tombstone has
+    an empty value."""
 
     topic: str
     partition: int
@@ -121,7 +122,15 @@ class States(Protocol):
 
 class Stage(Protocol):
     """What a service gives the loop. One Stage object per process; it keeps no state of its own
-    except caches that follow from what it is given (compiled rules by version, say)."""
+    except caches that follow from what it is given (compiled rules by version, say).
+
+    A stage may also have these attributes:
+    `effect_lanes`: indexes of the lanes whose records make `Perform` tasks; they stop while the
+    effector is full. Default: all lanes but the first.
+    `indexed`: kinds of states that sweeps and `StateView.scan` need (a frozenset); others save the
+    memory of the index. Default: all.
+    `dead_letter_topic`: whose `.dlq` takes timers, sweep items and answers that fail. Default: the
+    first topic of the lowest lane."""
 
     name: str
     """Consumer group is `rondo.<name>`, Redis tag `{<name>:<partition>}`, transactional ids

@@ -3,8 +3,10 @@
 from typing import Any
 
 import pytest
+from confluent_kafka import KafkaError
 
 from rondo_common.streams import loop as loop_module
+from rondo_common.streams.commit import Fatal
 from rondo_common.streams.decide import StageParts
 from rondo_common.streams.loop import Clients, Loop
 from tests.support.stage_driver import ManualClock
@@ -117,4 +119,16 @@ def test_a_failed_assignment_comes_out_of_the_loop(loop: Loop, consumer: FakeCon
     monkeypatch.setattr(loop_module, "starts", fail)
     consumer.rebalance = lambda: give(loop, consumer)
     with pytest.raises(RuntimeError, match="told to"):
+        loop._gather()
+
+
+def test_a_fenced_consumer_ends_the_worker(loop: Loop, consumer: FakeConsumer) -> None:
+    """librdkafka tells it as a message with the code _FATAL whose `fatal()` is false."""
+
+    class Fenced(FakeMessage):
+        def error(self) -> KafkaError:  # type: ignore[override]
+            return KafkaError(KafkaError._FATAL, "fenced")
+
+    consumer.poll = lambda timeout: Fenced(0, 0)  # type: ignore[method-assign]
+    with pytest.raises(Fatal, match="fenced"):
         loop._gather()

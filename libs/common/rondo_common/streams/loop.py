@@ -16,13 +16,13 @@ A partition is restoring (no position) or live. Whatever goes wrong with its vie
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
+from confluent_kafka import Consumer, Message, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from rondo_common.stage import Assigned, Input, Record, Result
+from rondo_common.stage import Assigned, Input, Result
 from rondo_common.streams import metrics
 from rondo_common.streams.assignment import starts, together
 from rondo_common.streams.batch import Batch, Work, Written, change_of, count
@@ -33,6 +33,7 @@ from rondo_common.streams.decide import StageParts
 from rondo_common.streams.effector import Claim, Effector, Ownership
 from rondo_common.streams.idle import Idle
 from rondo_common.streams.inputs import Inputs
+from rondo_common.streams.intake import balance, take
 from rondo_common.streams.marks import APPLY, IDLE, WRITE, Marks
 from rondo_common.streams.overlay import Lost, Memory
 from rondo_common.streams.restore import Restorer
@@ -51,18 +52,6 @@ BUSY_S = 0.005
 TIMER_RETRY_S = 0.2
 MOST_ABORTS = 20
 DRAIN_S = 2.0
-
-
-def _record(m: Message, topic: str, partition: int) -> Record:
-    """A message as handlers see it. Bytes that are no UTF-8 are shown as U+FFFD."""
-    key, headers = m.key(), m.headers()
-    try:
-        name = key.decode() if key else ""
-        texts = {k: v.decode() for k, v in headers} if headers else {}
-    except (UnicodeDecodeError, AttributeError):
-        name = key.decode(errors="replace") if key else ""
-        texts = {k: v.decode(errors="replace") for k, v in headers or () if v is not None}
-    return Record(topic, partition, m.offset(), name, m.value() or b"", m.timestamp()[1], texts)
 
 
 class Clients(NamedTuple):
@@ -157,12 +146,8 @@ class Loop:
             raise self._failure
         if self._rebalanced:
             return  # what came along belongs to an assignment that is gone; the new one starts at its offsets
-        self._take(messages)
-        for pause, queues in ((True, list(inputs.crowded())), (False, list(inputs.thirsty()))):
-            if queues:
-                (consumer.pause if pause else consumer.resume)([TopicPartition(q.topic, q.partition) for q in queues])
-                for queue in queues:
-                    queue.paused = pause
+        take(messages, inputs.queues, self._stage.name)
+        balance(consumer, inputs)
 
     def _wait(self) -> float:
         effector = self._c.effector
@@ -174,36 +159,6 @@ class Loop:
         if not dues:
             return IDLE_S
         return max(BUSY_S, min(IDLE_S, (min(dues) - self._c.clock.now()) / 1000))
-
-    def _take(self, messages: Sequence[Message]) -> None:
-        queues = self._inputs.queues
-        for m in messages:
-            error = m.error()
-            if error is not None:
-                self._error(m, error)
-                continue
-            topic, partition = m.topic(), m.partition()
-            queue = queues.get((topic, partition))
-            if queue is None:
-                continue
-            queue.records.append(_record(m, topic, partition))
-
-    def _error(self, message: Message, error: KafkaError) -> None:
-        code = error.code()
-        if code == KafkaError._PARTITION_EOF:
-            queue = self._inputs.queues.get((message.topic(), message.partition()))
-            if queue is not None:
-                queue.at_end(message.offset())
-        elif error.fatal():
-            raise Fatal(f"consumer: {error}")
-        elif code == KafkaError._AUTO_OFFSET_RESET:
-            raise Fatal(
-                f"{message.topic()} {message.partition()}: the next record to read is gone from the log: {error}"
-            )
-        elif code in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION):
-            raise Fatal(f"input topic: {error}")
-        else:
-            log.warning("%s: consumer: %s", self._stage.name, error)
 
     # assignment (called from inside the consumer's poll)
 

@@ -188,7 +188,7 @@ class Restorer:
                 job.next = max(job.next, message.offset())
                 if job.next < job.target and job.stuck_since is None:
                     job.stuck_since = now
-            elif error.fatal():
+            elif error.fatal() or error.code() == KafkaError._FATAL:
                 raise Fatal(f"restore: {error}")
             else:
                 log.warning("%s: restore: %s", self._stage, error)
