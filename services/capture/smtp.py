@@ -26,6 +26,13 @@ class Handler:
         self._inbox, self._acts, self._clock = inbox, acts, clock
         self._counter = Counter()
 
+    async def handle_EHLO(
+        self, server: SMTP, session: Session, envelope: Envelope, hostname: str, responses: list[str]
+    ) -> list[str]:
+        session.host_name = hostname
+        # aiosmtpd reads line by line from its buffer, so commands sent together are served in order (RFC 2920)
+        return [*responses[:-1], "250-PIPELINING", responses[-1]]
+
     async def handle_RCPT(
         self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
     ) -> str:
@@ -74,7 +81,7 @@ class Handler:
 
 
 async def serve(handler: Handler, host: str, port: int) -> asyncio.Server:
-    """Listen. 25 MB a mail; pipelining and 8BITMIME are offered by the server itself."""
+    """Listen. 25 MB a mail; 8BITMIME is offered by the server itself."""
     loop = asyncio.get_running_loop()
 
     def protocol() -> Any:

@@ -33,6 +33,13 @@ def depth_of(item: Input) -> int:
     return int(text) if text and text.isdecimal() else 0
 
 
+def _begun(cause: str) -> bytes:
+    """The traceparent of what no traced record caused (a timer, an answer): a trace of its own, the same
+    for every replay."""
+    h = ids.derived(cause, "trace").replace("-", "")
+    return f"00-{h}-{h[16:]}-01".encode()
+
+
 class Envelope:
     """Makes headers for the records of one stage."""
 
@@ -59,6 +66,6 @@ class Envelope:
         ]
         if emit.subject:
             headers.append(("ce_subject", emit.subject.encode()))
-        if type(item) is Record and (trace := item.headers.get("traceparent")):
-            headers.append(("traceparent", trace.encode()))
+        trace = item.headers.get("traceparent") if type(item) is Record else None
+        headers.append(("traceparent", trace.encode() if trace else _begun(item.cause)))
         return headers
