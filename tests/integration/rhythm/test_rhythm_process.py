@@ -14,7 +14,7 @@ from rondo_common import kafka as clients
 from rondo_common import rpc, topics
 from rondo_common.clock import iso
 from rondo_common.problems import Problem
-from rondo_common.records import Decision, Delivery, Send
+from rondo_common.records import Decision, Delivery, Send, Touch
 from rondo_protos.rhythm.v1 import rhythm_pb2 as pb
 from rondo_protos.rhythm.v1 import rhythm_pb2_grpc
 from tests.support.rhythm_samples import contact, touch
@@ -42,8 +42,12 @@ class Log:
         self.consumer.subscribe([topics.DECISIONS, *SENDS])
         self.decisions: list[Decision] = []
         self.sends: list[Send] = []
+        self.mine: set[str] = set()
+        """Touches written here: the broker is shared, and other tests leave touches of theirs."""
 
     def write(self, topic: str, key: str, value: object) -> None:
+        if isinstance(value, Touch):
+            self.mine.add(value.touch_id)
         self.producer.produce(topic, key=key, value=msgspec.json.encode(value))
 
     def flush(self) -> None:
@@ -57,10 +61,10 @@ class Log:
             assert end is not None or time.monotonic() < deadline, f"{len(self.decisions)} of {decisions} decisions"
             for m in self.consumer.consume(500, 0.2):
                 assert m.error() is None, m.error()
-                if m.topic() == topics.DECISIONS:
-                    self.decisions.append(msgspec.json.decode(m.value(), type=Decision))
-                else:
-                    self.sends.append(msgspec.json.decode(m.value(), type=Send))
+                decided = m.topic() == topics.DECISIONS
+                found = msgspec.json.decode(m.value(), type=Decision if decided else Send)
+                if found.touch_id in self.mine:
+                    (self.decisions if decided else self.sends).append(found)
             if end is None and len(self.decisions) >= decisions:
                 end = time.monotonic() + quiet_s
 
