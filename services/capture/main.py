@@ -8,13 +8,16 @@ from rondo_common.lifecycle import Life
 from rondo_common.settings import Settings
 from services.capture import api, sendgrid, smtp, telegram, twilio
 from services.capture.acts import Acts
+from services.capture.announce import Announcer
 from services.capture.callbacks import Callbacks
 from services.capture.store import Inbox
 
 
 async def start(life: Life, settings: Settings) -> None:
     clock = system_clock()
-    inbox = Inbox(os.path.join(settings.data_dir, "capture"))
+    announcer = Announcer(settings.kafka)
+    life.on_stop(announcer.close)
+    inbox = Inbox(os.path.join(settings.data_dir, "capture"), announcer.taken)
     life.on_stop(inbox.close)
     callbacks = Callbacks(settings, clock)
     acts = Acts(callbacks)

@@ -7,7 +7,7 @@ operating system before the provider's answer leaves: a kill -9 loses nothing th
 import itertools
 import struct
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -21,10 +21,11 @@ _decode = msgspec.msgpack.Decoder(Stored).decode
 class Inbox:
     """All captured messages. Used from one event loop."""
 
-    def __init__(self, folder: str):
+    def __init__(self, folder: str, announce: Callable[[Message], None] = lambda _: None):
         path = Path(folder)
         path.mkdir(parents=True, exist_ok=True)
         self._messages: dict[str, Message] = {}
+        self._announce = announce
         self._path = path / "inbox.log"
         for stored in self._read():
             if stored.message is None:
@@ -63,6 +64,7 @@ class Inbox:
     def add(self, message: Message) -> None:
         self._append(Stored(message))
         self._messages[message.id] = message
+        self._announce(message)
 
     def get(self, id: str) -> Message | None:
         return self._messages.get(id)

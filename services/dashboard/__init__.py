@@ -5,5 +5,5 @@ Consumes: no topic; it asks processes (/readyz, /metrics), the gateway (runs, co
 the broker's offsets. Emits: nothing. Serves: HTTP pages, and the live page's server-sent events.
 
 One collector asks, however many people look: collector -> snapshot -> fragments of HTML, made once a
-sample -> every open page. A page carries the admin key of nobody: it stays in this process.
+sample -> every open page. The admin key stays in this process: no page carries it.
 """

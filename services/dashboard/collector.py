@@ -11,6 +11,7 @@ While nobody looks, everything goes more slowly.
 """
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -38,6 +39,7 @@ BROKER_SILENT_S = 8.0
 TALKS_SHOWN = 50
 NAMES_AT_ONCE = 10
 NAMES_KEPT = 5_000
+NAMES_HOLD_S = 60.0
 
 INGESTED = "rondo_ingest_events_total"
 EMITTED = "rondo_stream_emitted_total"
@@ -86,6 +88,7 @@ class Collector:
         self._talks = Asked("Conversations", "conversations", ([], False))
         self._inbox = Asked("Inbox", "captured messages", None)
         self._names: dict[str, str] = {}
+        self._named_at: dict[str, float] = {}
         self._stages: dict[str, StageWatch] = {}
         self._rates = {name: Pace() for name, _, _ in RATES}
         self._services: list[Service] = []
@@ -178,7 +181,7 @@ class Collector:
         while True:
             began = time.monotonic()
             await work()
-            idle = not self.watching and began - self._looked_at > LOOKED_AT_S
+            idle = not self.watching and time.monotonic() - self._looked_at > LOOKED_AT_S
             if self._broker is not None:
                 self._broker.every_s = UNWATCHED_EVERY_S if idle else BROKER_EVERY_S
             if idle:
@@ -207,17 +210,22 @@ class Collector:
     async def _read_talks(self) -> tuple[list[dict[str, Any]], bool]:
         page = await self._gateway.get("/v1/conversations", status="open", limit=TALKS_SHOWN)
         found = page["data"]
-        unknown = [c["member_id"] for c in found if c["member_id"] not in self._names][:NAMES_AT_ONCE]
-        await asyncio.gather(*(self._name(m) for m in unknown))
+        old = time.monotonic() - NAMES_HOLD_S
+        stale = [c["member_id"] for c in found if self._named_at.get(c["member_id"], -math.inf) < old]
+        await asyncio.gather(*(self._name(m) for m in stale[:NAMES_AT_ONCE]))
         return found, bool(page.get("next_cursor"))
 
     async def _name(self, member_id: str) -> None:
         try:
             member = await self._gateway.get(path("v1", "members", member_id), id_type="member_id")
-        except Refused:
-            return
+        except Refused as e:
+            if e.status != 404:
+                return
+            member = {}
         if len(self._names) >= NAMES_KEPT:
             self._names.clear()
+            self._named_at.clear()
+        self._named_at[member_id] = time.monotonic()
         self._names[member_id] = talks.name_of(member)
 
     async def _read_inbox(self) -> dict[str, Any]:

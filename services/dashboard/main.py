@@ -24,7 +24,9 @@ async def start(life: Life, settings: Settings) -> None:
 
     broker = Broker(settings.kafka, watched)
     collector = Collector(processes, gateway, broker, Clock(settings.clock_file or None))
-    life.thread("broker", broker.run, stop=broker.stop)
+    # not waited for at the end: an admin call that gets no answer goes on for many seconds
+    life.thread("broker", broker.run)
+    life.on_stop(broker.stop)
     life.task("collector", collector.run())
     app = make_app(collector, gateway, settings.url_dashboard)
     app.router.routes.extend(lifecycle.health_routes(lambda: (True, f"watching {len(watched())} processes")))

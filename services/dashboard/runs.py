@@ -86,7 +86,9 @@ def row(run: dict[str, Any]) -> RunRow:
         done=done,
         counts=parts,
         reasons=reasons,
-        engagement=[(words.ENGAGEMENT.get(k, k.replace("_", " ")), n) for k, n in (run.get("engagement") or {}).items()],
+        engagement=[
+            (words.ENGAGEMENT.get(k, k.replace("_", " ")), n) for k, n in (run.get("engagement") or {}).items()
+        ],
         rate=run.get("rate_per_s"),
         eta_s=run.get("eta_s"),
     )

@@ -45,6 +45,13 @@ BREAKER_WAIT_S = 1.0
 _FAILED = frozenset((Verdict.NOT_SENT, Verdict.UNKNOWN))
 
 
+def ahead(settings: DeliverySettings) -> int:
+    """How many calls are written ahead at most: those about to start (STREAMS 28), so with a pace those of
+    one second."""
+    most = max(500, 4 * settings.most)
+    return min(most, max(settings.concurrency, round(settings.rate))) if settings.rate else most
+
+
 class _Open:
     """A call in this process, from the line to its answer."""
 
@@ -70,7 +77,7 @@ class Courier(AsyncEffector):
         settings: DeliverySettings,
         patient: bool = False,
     ):
-        super().__init__(concurrency=settings.most, limit=max(500, 4 * settings.most))
+        super().__init__(concurrency=settings.most, limit=ahead(settings))
         self._loop.close()
         self._loop = uvloop.new_event_loop()
         self._channel = channel

@@ -21,6 +21,12 @@ import redis
 from rondo_common.streams import marks
 from tests.support.stack import Stack
 
+OPEN = (marks.WRITE, marks.DECIDE, marks.APPLY)
+"""Phases inside a batch; in the first one its transaction is open."""
+LOOK_S = 0.3
+CALM_S = 4.0
+"""Time for the calls that were written ahead before Redis was emptied to get marks again, or to end."""
+
 
 @dataclass(frozen=True)
 class Kill:
@@ -47,44 +53,47 @@ class Monkey:
         """Victims that had no open batch in time."""
 
     def kill(self, service: str, patience_s: float = 3.0) -> bool:
-        """Kill -9 a worker inside a batch; False when it had none in `patience_s`."""
-        deadline = time.monotonic() + patience_s
-        while time.monotonic() < deadline:
+        """Kill -9 a worker inside a batch, if it can be had while its transaction is open; False when it had
+        no batch in `patience_s`."""
+        begun = time.monotonic()
+        while (spent := time.monotonic() - begun) < patience_s:
             pid = self._stack.pid(service)
-            if pid is not None and self._try(service, pid, min(deadline, time.monotonic() + 0.5)):
+            phases = OPEN[:1] if spent < patience_s / 2 else OPEN
+            if pid is not None and self._try(service, pid, phases):
                 return True
-            time.sleep(0.02)
+            time.sleep(0.01)
         self.missed.append(service)
         return False
 
-    def _try(self, service: str, pid: int, deadline: float) -> bool:
-        while time.monotonic() < deadline:
-            if not self._open(service):
+    def _try(self, service: str, pid: int, phases: Sequence[int]) -> bool:
+        until = time.monotonic() + LOOK_S
+        while time.monotonic() < until:
+            if not self._inside(service, phases):
                 time.sleep(0.0005)
                 continue
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGSTOP)
-                if not _stopped(pid) or not self._open(service):
-                    os.kill(pid, signal.SIGCONT)
-                    time.sleep(0.001 * self._random.random())
-                    continue
-                last = self._mark(service)
-                os.kill(pid, signal.SIGKILL)
-                self.kills.append(Kill(service, pid, last))
-                print(self.kills[-1], flush=True)
-                return True
-            return False
+                if _stopped(pid) and self._inside(service, phases):
+                    os.kill(pid, signal.SIGKILL)
+                    self._note(service, pid)
+                    return True
+                os.kill(pid, signal.SIGCONT)
+                time.sleep(0.001 * self._random.random())
         return False
 
-    def _mark(self, service: str) -> marks.Mark:
-        return marks.read(self._folder, service, "0")
+    def _note(self, service: str, pid: int) -> None:
+        """Keep what the mark said, and wipe it: the next worker of this name is met by a mark of its own."""
+        path = self._folder / f"{service}.0.batch"
+        self.kills.append(Kill(service, pid, marks.read(self._folder, service, "0")))
+        path.write_bytes(bytes(path.stat().st_size))
+        print(self.kills[-1], flush=True)
 
-    def _open(self, service: str) -> bool:
+    def _inside(self, service: str, phases: Sequence[int]) -> bool:
         try:
-            mark = self._mark(service)
+            mark = marks.read(self._folder, service, "0")
         except (OSError, struct.error):
             return False
-        return mark.phase != marks.IDLE and mark.inputs > 0
+        return mark.phase in phases and mark.inputs > 0
 
     def flush(self) -> None:
         """FLUSHALL under whatever runs."""
@@ -94,12 +103,16 @@ class Monkey:
         print(f"flushed Redis ({self.flushes})", flush=True)
 
     def rage(self, plan: Sequence[str], pause_s: tuple[float, float]) -> threading.Thread:
-        """Go through a plan in a thread: names of services to kill, or "flush", with pauses between."""
+        """Go through a plan in a thread, with pauses between: names of services to kill, "flush", or "rest",
+        which is until all are well again and CALM_S more."""
 
         def run() -> None:
             for what in plan:
                 if what == "flush":
                     self.flush()
+                elif what == "rest":
+                    self._stack.wait_ready()
+                    time.sleep(CALM_S)
                 else:
                     self.kill(what)
                 time.sleep(self._random.uniform(*pause_s))

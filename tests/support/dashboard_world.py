@@ -1,4 +1,4 @@
-"""A whole installation as the dashboard sees it, without one: a gateway, fifteen processes, a broker.
+"""A whole installation as the dashboard sees it, without one: a gateway, fourteen processes, a broker.
 
 The inbox is capture's own API over its own store; the rest is answers a test sets.
 """
@@ -30,9 +30,10 @@ from tests.support.web_thread import WebThread
 
 KEY = "rk_test"
 PROCESSES = (
-    "ingestion profiles segmentation campaigns rhythm delivery-email delivery-sms delivery-messaging links gateway "
-    "dashboard insights community egress"
-).split()
+    *("ingestion", "profiles", "segmentation", "campaigns", "rhythm"),
+    *("delivery-email", "delivery-sms", "delivery-messaging", "links", "gateway"),
+    *("dashboard", "insights", "community", "egress"),
+)
 
 
 def now_iso(ago_s: float = 0) -> str:
@@ -114,7 +115,6 @@ class World:
         self.write_state()
         self.broker = FakeBroker()
         settings = Settings(state_file=str(self.state_file), admin_key=KEY, url_gateway=self.gateway.url)
-        gateway, processes = Gateway(settings.url_gateway, KEY), Processes(settings, WANTED)
         broker: Broker = self.broker  # type: ignore[assignment]
         self.collector: Collector
         app: list[Any] = []
@@ -123,13 +123,21 @@ class World:
             await app[0](scope, receive, send)
 
         def beside() -> list[Any]:
+            gateway, processes = Gateway(settings.url_gateway, KEY), Processes(settings, WANTED)
             self.collector = Collector(processes, gateway, broker, clock or Clock())
             app[:] = [make_app(self.collector, gateway, "http://rondo.test:7009")]
-            return [self.collector.run()]
+            return [sampling(gateway, processes)]
+
+        async def sampling(gateway: Gateway, processes: Processes) -> None:
+            try:
+                await self.collector.run()
+            finally:
+                await gateway.close()
+                await processes.close()
 
         self.dashboard = WebThread(pages, beside)
 
-    def write_state(self, silent: tuple[str, ...] = (), names: tuple[str, ...] = tuple(PROCESSES)) -> None:
+    def write_state(self, silent: tuple[str, ...] = (), names: tuple[str, ...] = PROCESSES) -> None:
         """The state document; `silent` processes stand in it with a port where nobody listens."""
 
         def instance(name: str) -> dict[str, Any]:
@@ -190,7 +198,10 @@ class World:
             return JSONResponse({"data": self.conversations, "next_cursor": None})
 
         async def member(request: Request) -> Response:
-            return JSONResponse(self.members[request.path_params["id"]])
+            id = request.path_params["id"]
+            if id not in self.members:
+                raise web.not_found("member", id)
+            return JSONResponse(self.members[id])
 
         async def change(request: Request) -> Response:
             body = await request.json()

@@ -151,7 +151,7 @@ class Api:
             return bool(check(last))
 
         try:
-            until(look, what, timeout_s, 0.05)
+            until(look, what, timeout_s, 0.1)
         except AssertionError as e:
             raise AssertionError(f"{e}: {last}") from None
         return last

@@ -25,7 +25,9 @@ class WebThread:
     def start(self) -> None:
         sock = listening_socket("127.0.0.1", self.port)
         self.port = sock.getsockname()[1]
-        config = uvicorn.Config(self._app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=1)
+        config = uvicorn.Config(
+            self._app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=1
+        )
         self._server = uvicorn.Server(config)
         began = threading.Event()
 
@@ -50,5 +52,4 @@ class WebThread:
 
     def stop(self) -> None:
         self._server.should_exit = True
-        self._server.force_exit = True
         self._thread.join(10)

@@ -396,7 +396,7 @@ def _catalogue() -> list[Topic]:
             "touch id",
             r.Captured,
             ("capture",),
-            ("gateway",),
+            ("operators",),
             "messages the capture process took",
             transactional=False,
             dead_letters=False,

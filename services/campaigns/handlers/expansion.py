@@ -18,7 +18,8 @@ def begin(
 ) -> RunShare | None:
     """The run as it begins to expand; None while its time has not come, its segment's members are not
     all known here, or its campaign is paused. `live`: version of the segment just heard to be known."""
-    if run.phase != "waiting" or now < run.due or paused:
+    # topics are not read in order of time: that the run's time had come may have been seen before
+    if run.phase != "waiting" or max(now, run.changed_at) < run.due or paused:
         return None
     segment = active.latest(states, workspace, "segment", run.segment or "")
     known = states.get(live_key(workspace, run.segment or ""))
@@ -32,10 +33,10 @@ def on_start_timer(states: States, workspace: str, run_id: str, now: int) -> Ite
     """The scheduled time of a run has come."""
     run: RunShare | None = states.get(run_key(workspace, run_id))
     begun = begin(states, workspace, run, now, shares.is_paused(states, workspace, run)) if run else None
-    if begun is None:
-        yield Drop("not_yet" if run else "run_over")
+    if run is None or run.phase != "waiting":
+        yield Drop("run_over")
         return
-    yield from shares.keep(states, workspace, begun, now, publish=True)
+    yield from shares.keep(states, workspace, begun or replace(run, changed_at=now), now, publish=begun is not None)
 
 
 def on_publish_timer(states: States, workspace: str, run_id: str, now: int) -> Iterator[Outcome]:

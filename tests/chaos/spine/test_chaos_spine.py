@@ -5,6 +5,7 @@ that all ids are the same. The second one is disturbed. Both must end the same, 
 """
 
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,22 +14,23 @@ import pytest
 from rondo_common.streams import marks
 from tests.support import spine_workload as work
 from tests.support.chaos_monkey import Monkey
-from tests.support.spine_api import Api
+from tests.support.spine_api import Api, until
 from tests.support.spine_compare import DELIVERED, End, differences, look
 from tests.support.stack import Stack
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(420)]
 
 SECRET = "the same secret for both stacks"
-RATE = "150"
+RATE = "80"
 """Provider calls a second and channel in the disturbed run: slow enough to be met in the middle."""
 IMPORTING = ["profiles", "flush", "segmentation", "campaigns", "profiles", "flush", "egress", "segmentation", "flush"]
 SENDING = [
-    *("rhythm", "delivery-email", "campaigns", "delivery-sms", "flush", "egress", "delivery-messaging"),
-    *("rhythm", "delivery-email", "campaigns", "delivery-sms", "flush", "delivery-messaging"),
+    *("delivery-email", "rhythm", "delivery-sms", "campaigns", "delivery-messaging", "egress", "rest", "flush", "rest"),
+    *("delivery-email", "delivery-messaging", "rhythm", "campaigns"),
 ]
 CONCURRENCY = 16
-"""Open calls of a delivery worker, one a connection: the most that one kill may leave unknown."""
+"""Open calls of a delivery worker, one a connection: the most that one kill may leave unknown. (Were Redis
+lost at the same moment, it would be the slice that was written ahead; hence the rests.)"""
 
 
 def story(api: Api, chaos: "Chaos") -> None:
@@ -51,7 +53,15 @@ def story(api: Api, chaos: "Chaos") -> None:
     api.drain(150)
     api.advance(work.AFTERWARDS)
     api.drain(120)
+    _heard(api, run)
     chaos.run = api.settled(run)
+
+
+def _heard(api: Api, run: str) -> None:
+    """Wait until the providers have told what became of each mail and text: that settles open questions."""
+    told = sum(m["channel"] != "messaging" for m in api.inbox(run_id=run))
+    until(lambda: api.run(run)["engagement"].get("delivered", 0) >= told, f"{told} callbacks", 90, 0.5)
+    api.drain(120)
 
 
 class Chaos:
@@ -108,12 +118,11 @@ def test_kills_and_flushes_change_nothing(fresh_stack: Callable[..., Stack], mar
     assert monkey.flushes >= 5
     _sound(found)
     _same(wanted, found)
-    kills = [k.service for k in proven]
-    unknown = found.with_outcome("unknown")
-    for channel in ("email", "sms"):  # the relay's callbacks and Twilio's list tell what became of them
-        assert not [t for t in unknown if found.channels[t] == channel], f"unsettled on {channel}"
-    assert len(unknown) <= CONCURRENCY * kills.count("delivery-messaging")
-    assert loud.run["counts"]["unknown"] == len(unknown & set(wanted.verdicts))
+    unknown = Counter(found.channels[t] for t in found.with_outcome("unknown"))
+    assert not unknown["sms"], "Twilio can be asked"
+    for channel in ("email", "messaging"):
+        kills = sum(k.service == f"delivery-{channel}" for k in proven)
+        assert unknown[channel] <= CONCURRENCY * kills, f"{unknown} after {kills} kills of delivery-{channel}"
 
 
 def _sound(end: End) -> None:
@@ -129,7 +138,13 @@ def _sound(end: End) -> None:
 def _same(wanted: End, found: End) -> None:
     """The disturbed end beside the undisturbed one. An unknown outcome may stand for the one it was."""
     unknown = found.with_outcome("unknown")
+    assert unknown <= wanted.outcomes.keys()
     outcomes = {t: o for t, o in wanted.outcomes.items() if t not in unknown}
+    # who would have bounced and is unknown instead has no suppression
+    spared = {wanted.verdicts[t][-1] for t in unknown if wanted.outcomes[t][0] == "failed"}
+    for mine in (wanted.profiles, wanted.contacts, found.profiles, found.contacts):
+        for member in spared:
+            mine[member].pop("suppressions", None)
     wrong = [
         *differences("profile", wanted.profiles, found.profiles),
         *differences("contact", wanted.contacts, found.contacts),
@@ -138,5 +153,4 @@ def _same(wanted: End, found: End) -> None:
         *differences("outcome", outcomes, {t: o for t, o in found.outcomes.items() if t not in unknown}),
     ]
     assert not wrong, "\n".join(wrong)
-    assert unknown <= wanted.outcomes.keys()
     assert set(DELIVERED.values()) >= {o for o, _ in found.outcomes.values()}

@@ -46,6 +46,7 @@ class Fleet:
                 continue
             if child is not None:
                 self.ended.append(child.returncode)
+            (self.folder / f"{self.rig.stage.name}.{slot}.batch").unlink(missing_ok=True)
             args = [self.rig.stage.name, self.rig.kafka, self.rig.redis_url, slot, str(self.folder)]
             env = os.environ | {
                 marks.VARIABLE: str(self.folder),
@@ -123,7 +124,7 @@ def test_kills_inside_open_batches_and_flushes_change_nothing(rig: Rig, fleet: F
     for n, phase in enumerate(phases):
         fleet.keep()
         slot = str(rnd.randrange(fleet.size))
-        fleet.kill_inside(slot, phase)
+        fleet.kill_inside(slot, phase, 20)
         if n % 2:
             rig.flush_redis()
             flushes += 1

@@ -110,7 +110,8 @@ def test_a_conversation_holds_marketing_until_it_is_closed(api: Api, runs: dict[
     (talk,) = until(lambda: api.get("/v1/conversations", member="bob")["data"], "a conversation")
     assert (talk["status"], talk["channel"], talk["first_response_s"]) == ("open", "sms", None)
     line = talk["messages"][0]
-    assert (line["direction"], line["text"], line["touch_id"]) == ("in", "when does it open?", first["touch_id"])
+    assert (line["direction"], line["text"]) == ("in", "when does it open?")
+    assert "touch_id" in line and "at" in line  # a text message names none of ours
     assert talk["id"] in [c["id"] for c in api.all("/v1/conversations", status="open")]
     api.drain()
 

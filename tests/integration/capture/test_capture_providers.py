@@ -72,6 +72,7 @@ async def capture(tmp_path):
     door_port = _port()
     settings = Settings(
         service="capture",
+        kafka="",
         data_dir=str(tmp_path),
         http_port=_port(),
         capture_smtp_port=_port(),

@@ -75,7 +75,7 @@ def consumer() -> FakeConsumer:
 
 @pytest.fixture
 def loop(consumer: FakeConsumer, monkeypatch: pytest.MonkeyPatch) -> Loop:
-    monkeypatch.setattr(loop_module, "starts", lambda *_: {("toy.in", 0): (0, 0)})
+    monkeypatch.setattr(loop_module, "bounds", lambda *_: {("toy.in", 0): (0, 0)})
     fake: Any = Anything()
     made = Loop(StageParts.of(ToyStage()), Clients(consumer, fake, fake, fake, fake, fake, ManualClock(1), fake), 1)  # type: ignore[arg-type]
     give(made, consumer)
@@ -116,7 +116,7 @@ def test_a_failed_assignment_comes_out_of_the_loop(loop: Loop, consumer: FakeCon
     def fail(*_: Any) -> Any:
         raise RuntimeError("told to")
 
-    monkeypatch.setattr(loop_module, "starts", fail)
+    monkeypatch.setattr(loop_module, "bounds", fail)
     consumer.rebalance = lambda: give(loop, consumer)
     with pytest.raises(RuntimeError, match="told to"):
         loop._gather()

@@ -14,11 +14,11 @@ from rondo_common.streams.commit import Fatal
 
 log = logging.getLogger("rondo.streams")
 
-COMMITTED_S = 60.0
-"""A predecessor's open transaction keeps the answer for its time-out; a broker that comes back, for longer."""
+COMMITTED_S = kafka.TRANSACTION_MS / 1000 + 2
+"""How long a predecessor's open transaction may keep the answer."""
 
-Starts = dict[kafka.Partition, tuple[int, int]]
-"""Where to start and where the log ended then, by (topic, partition)."""
+Bounds = dict[kafka.Partition, tuple[int, int]]
+"""First offset still kept and end of the log, by (topic, partition)."""
 
 
 def together(topics: Iterable[str], partitions: Sequence[TopicPartition]) -> list[int]:
@@ -34,36 +34,46 @@ def together(topics: Iterable[str], partitions: Sequence[TopicPartition]) -> lis
     return numbers
 
 
-def starts(consumer: Consumer, admin: AdminClient, partitions: Sequence[TopicPartition]) -> Starts:
-    """Where to begin. The group's committed offsets are fetched before anything else is asked: while a
-    predecessor's transaction is open, the broker holds the answer (STREAMS 2). Fatal when unprocessed
-    records were deleted."""
-    if not partitions:
-        return {}
-    offsets = committed(consumer, partitions)
-    first = kafka.first_offsets(admin, offsets)
-    ends = kafka.end_offsets(admin, offsets, committed=True)
-    found = {}
-    for place, offset in offsets.items():
-        if 0 <= offset < first[place]:
-            raise Fatal(f"{place}: records {offset} to {first[place] - 1} were deleted before they were processed")
-        found[place] = (offset if offset >= 0 else first[place], ends[place])
-    return found
+def bounds(admin: AdminClient, partitions: Sequence[TopicPartition]) -> Bounds:
+    """What the logs hold now, committed records only."""
+    places = [(tp.topic, tp.partition) for tp in partitions]
+    first = kafka.first_offsets(admin, places)
+    ends = kafka.end_offsets(admin, places, committed=True)
+    return {place: (first[place], ends[place]) for place in places}
 
 
-def committed(consumer: Consumer, partitions: Sequence[TopicPartition]) -> dict[kafka.Partition, int]:
-    """The group's committed offsets, negative where there is none."""
+def start_of(consumer: Consumer, place: kafka.Partition, restored: int | None, first: int) -> int:
+    """Where to begin reading an input. `restored` is the offset in the partition's states: written with
+    them, so it is right whenever they are, whatever the group's committed offset says (a broker that
+    was killed can leave that one pending for ever). Without one nothing of this input was ever
+    processed: the group's offset if there is one, else the first record kept. Fatal when records
+    that were not processed have been deleted."""
+    if restored is not None and restored >= first:
+        return restored
+    committed = _committed(consumer, place)
+    if committed is not None and committed >= first:
+        return committed
+    offset = max(-1 if committed is None else committed, -1 if restored is None else restored)
+    if offset >= 0:
+        raise Fatal(f"{place}: records {offset} to {first - 1} were deleted before they were processed")
+    return first
+
+
+def _committed(consumer: Consumer, place: kafka.Partition) -> int | None:
+    """The group's committed offset, None without one. While a transaction that moves it is open, the
+    broker holds the answer back; one that stays open for longer than it can live tells nothing."""
     deadline = time.monotonic() + COMMITTED_S
     while True:
         try:
-            answer = consumer.committed([TopicPartition(tp.topic, tp.partition) for tp in partitions], 5.0)
-            bad = next((tp.error for tp in answer if tp.error), None)
-            if bad is None:
-                return {(tp.topic, tp.partition): tp.offset for tp in answer}
+            (answer,) = consumer.committed([TopicPartition(*place)], 2.0)
+            if not answer.error:
+                return answer.offset if answer.offset >= 0 else None
+            bad = answer.error
         except KafkaException as e:
             bad = e.args[0]
         if time.monotonic() > deadline:
-            raise Fatal(f"can't learn the committed offsets: {bad}")
+            log.warning("%s: no committed offset to be had: %s", place, bad)
+            return None
 
 
 class OtherTopics(Exception):

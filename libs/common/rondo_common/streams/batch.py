@@ -11,7 +11,7 @@ from confluent_kafka import Message, Producer
 
 from rondo_common.stage import Input, Record
 from rondo_common.streams import metrics
-from rondo_common.streams.codec import Sweep
+from rondo_common.streams.codec import OFFSETS, Sweep, encode
 from rondo_common.streams.commit import produce
 from rondo_common.streams.deadletters import dead_record
 from rondo_common.streams.decide import Decision, Planned, StageParts, plan
@@ -39,6 +39,8 @@ class Work:
     states: dict[str, bytes | None] = field(default_factory=dict)
     done: dict[str, int] = field(default_factory=dict)
     """Records handled, by topic."""
+    next: dict[str, int] = field(default_factory=dict)
+    """Offset after the last record handled, by topic."""
     held: set[str] = field(default_factory=set)
     """Topics whose next record waits."""
     timers_wait: bool = False
@@ -147,7 +149,7 @@ class Batch:
     def _run(self, w: Work) -> None:
         d = w.decision
         extra, records = self._planned[w.partition]
-        w.done, w.held = {}, set()
+        w.done, w.next, w.held = {}, {}, set()
         for planned in extra:
             d.handle(planned)
         if w.owners:
@@ -161,9 +163,12 @@ class Batch:
                 continue
             if d.handle(planned):
                 w.done[topic] = w.done.get(topic, 0) + 1
+                w.next[topic] = planned.item.offset + 1
             else:
                 w.held.add(topic)
         w.states = d.changes()
+        if w.next:
+            w.states[OFFSETS] = encode(w.memory.offsets | w.next)
 
 
 class Written:

@@ -1,8 +1,9 @@
 """States as bytes: JSON of one msgspec Struct per state key, and the loop's own two kinds of state.
 
 Keys that start with "~" belong to the loop. `~t:<owner>` holds an owner's timers, `~s:<name>` a
-sweep and how far it has come. They are states like any other: written in the same transaction,
-restored in the same way. Fields of the Redis hash that start with "~~" are no states (store.py).
+sweep and how far it has come, `~o` the offsets up to which the partition's inputs are in these
+states. They are states like any other: written in the same transaction, restored in the same way.
+Fields of the Redis hash that start with "~~" are no states (store.py).
 """
 
 from typing import Any
@@ -11,6 +12,7 @@ import msgspec
 
 TIMERS = "~t:"
 SWEEPS = "~s:"
+OFFSETS = "~o"
 GLOBALS = "g:"
 
 
@@ -28,6 +30,9 @@ class Sweep(msgspec.Struct, frozen=True):
 
 Timers = dict[str, tuple[int, bytes]]
 """An owner's timers: name -> (due in ms, payload)."""
+
+Offsets = dict[str, int]
+"""Input topic -> offset after the last record of it that is in the partition's states."""
 
 _encoder = msgspec.json.Encoder()
 encode = _encoder.encode
@@ -53,6 +58,7 @@ class Codec:
         self._two = {prefix.split(":", 1)[0] for prefix in types if ":" in prefix}
         self._timers = msgspec.json.Decoder(Timers).decode
         self._sweep = msgspec.json.Decoder(Sweep).decode
+        self._offsets = msgspec.json.Decoder(Offsets).decode
 
     def prefix(self, key: str) -> str:
         """The prefix of `key` that names its type. KeyError when the stage lists none for it."""
@@ -69,6 +75,8 @@ class Codec:
     def decode(self, key: str, raw: bytes) -> Any:
         """The state under `key`. KeyError without a type, msgspec.DecodeError when it can't be read."""
         if key[0] == "~":
+            if key == OFFSETS:
+                return self._offsets(raw)
             return self._timers(raw) if key.startswith(TIMERS) else self._sweep(raw)
         return self._decoders[self.prefix(key)](raw)
 

@@ -25,7 +25,7 @@ class Queue:
         self.records: deque[Record] = deque()
         self.next = start
         """Offset after the last processed record."""
-        self.committed = start
+        self.committed = -1
         """What the group's committed offset is, as far as this worker moved it."""
         self.end = end
         """End of the log when the partition was assigned."""
@@ -37,6 +37,13 @@ class Queue:
         self.backoff = 0.0
         self.paused = False
         self.handled_time = -1
+
+    def place(self, start: int) -> None:
+        """The partition is restored: its states hold all records before `start`."""
+        while self.records and self.records[0].offset < start:
+            self.records.popleft()
+        self.next = max(self.next, start)
+        self._settle()
 
     def take(self, count: int) -> None:
         """The first `count` records are done."""

@@ -1,9 +1,10 @@
 """From the consumer's messages to records in their queues."""
 
 import logging
+import time
 from collections.abc import Iterable, Mapping
 
-from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from rondo_common import kafka
 from rondo_common.stage import Record
@@ -60,3 +61,16 @@ def balance(consumer: Consumer, inputs: Inputs) -> None:
             (consumer.pause if pause else consumer.resume)([TopicPartition(q.topic, q.partition) for q in queues])
             for queue in queues:
                 queue.paused = pause
+
+
+def seek(consumer: Consumer, to: TopicPartition) -> None:
+    """Move an assigned, paused partition. It takes a moment after an assignment until that is possible."""
+    deadline = time.monotonic() + 10.0
+    while True:
+        try:
+            consumer.seek(to)
+            return
+        except KafkaException as e:
+            if e.args[0].code() not in (KafkaError._STATE, KafkaError._TIMED_OUT) or time.monotonic() > deadline:
+                raise Fatal(f"can't seek to {to}: {e.args[0]}") from e
+            time.sleep(0.01)

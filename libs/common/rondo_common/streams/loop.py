@@ -24,7 +24,7 @@ from confluent_kafka.admin import AdminClient
 
 from rondo_common.stage import Assigned, Input, Result
 from rondo_common.streams import metrics
-from rondo_common.streams.assignment import starts, together
+from rondo_common.streams.assignment import bounds, start_of, together
 from rondo_common.streams.batch import Batch, Work, Written, change_of, count
 from rondo_common.streams.codec import GLOBALS, in_memory
 from rondo_common.streams.commit import Aborted, Fatal, Transactions
@@ -33,7 +33,7 @@ from rondo_common.streams.decide import StageParts
 from rondo_common.streams.effector import Claim, Effector, Ownership
 from rondo_common.streams.idle import Idle
 from rondo_common.streams.inputs import Inputs
-from rondo_common.streams.intake import balance, take
+from rondo_common.streams.intake import balance, seek, take
 from rondo_common.streams.marks import APPLY, IDLE, WRITE, Marks
 from rondo_common.streams.overlay import Lost, Memory
 from rondo_common.streams.restore import Restorer
@@ -77,6 +77,8 @@ class Owned:
         self.position: int | None = None
         self.pending: deque[Input] = deque((Assigned(partition),))
         """Inputs that are no records, until the batch that held them has committed."""
+        self.placed = False
+        """Whether the consumer stands where the restored states end."""
         self.timers_after = 0.0
         self.limit = Limit()
         self.sweep_turn = 0
@@ -122,7 +124,7 @@ class Loop:
         works = self._choose()
         self._busy = self._process(works) if works else False
         if self._c.effector is not None:
-            self._c.idle.prove(self._inputs, self.owned, self._c.effector, self.ownership)
+            self._c.idle.prove(self._inputs, self.positions(), self._c.effector, self.ownership)
         self._c.idle.every(self._inputs, self.positions, self._lose)
 
     # gather
@@ -171,11 +173,11 @@ class Loop:
     def _assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self._forget()
         numbers = together(self._inputs.topics, partitions)
-        begin = starts(consumer, self._c.admin, partitions)
-        self._inputs.assign(begin)
+        limits = bounds(self._c.admin, partitions)
+        self._inputs.assign(limits)
         self.owned = {p: Owned(p) for p in numbers}
         self.ownership.assign(numbers)
-        placed = [TopicPartition(t, p, start) for (t, p), (start, _) in begin.items()]
+        placed = [TopicPartition(t, p, first) for (t, p), (first, _) in limits.items()]
         consumer.assign(placed)
         if placed:
             consumer.pause(placed)
@@ -222,11 +224,25 @@ class Loop:
                 continue
             self._timers(owned, done.applied)
             owned.position = done.position
-            queues = [q for q in self._inputs.of(done.partition) if not q.paused]
-            if queues:
-                self._c.consumer.resume([TopicPartition(q.topic, q.partition) for q in queues])
+            self._place(owned)
             log.info("%s partition %d is live at %d", self._stage.name, done.partition, done.position)
         self._count_partitions()
+
+    def _place(self, owned: Owned) -> None:
+        """Read on where the restored states end."""
+        consumer, queues = self._c.consumer, self._inputs.of(owned.partition)
+        for queue in queues:
+            offset = owned.memory.offsets.get(queue.topic)
+            if owned.placed:
+                queue.place(offset or 0)
+                continue
+            place = queue.topic, queue.partition
+            queue.place(start_of(consumer, place, offset, queue.next))
+            seek(consumer, TopicPartition(*place, queue.next))
+        owned.placed = True
+        resumed = [TopicPartition(q.topic, q.partition) for q in queues if not q.paused]
+        if resumed:
+            consumer.resume(resumed)
 
     def _lose(self, partition: int, why: str) -> None:
         """The partition's view can't be used: restore it. Its records stay queued."""
@@ -351,11 +367,7 @@ class Loop:
     def _offsets(self, w: Work) -> list[TopicPartition]:
         """Offsets that the transaction moves, and at least one for every partition whose state it
         writes, moved or not: that is what fences it (STREAMS 3)."""
-        moved = []
-        for queue in self._inputs.of(w.partition):
-            n = w.done.get(queue.topic, 0)
-            if n:
-                moved.append(TopicPartition(queue.topic, queue.partition, queue.records[n - 1].offset + 1))
+        moved = [TopicPartition(topic, w.partition, offset) for topic, offset in w.next.items()]
         if not moved:
             queue = self._inputs.of(w.partition)[0]
             moved.append(TopicPartition(queue.topic, queue.partition, queue.next))
@@ -394,6 +406,7 @@ class Loop:
             owned, w = self.owned[p], works[p]
             owned.position = self._ends[p]
             self._timers(owned, result)
+            owned.memory.offsets = owned.memory.offsets | w.next
             for key in filter(in_memory, w.states):
                 owned.memory.put(key, w.decision.overlay.changed[key])
                 if key.startswith(GLOBALS):

@@ -7,7 +7,7 @@ Redis only when the batch commits; until then dropping the overlay takes all of 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-from rondo_common.streams.codec import GLOBALS, SWEEPS, TIMERS, Codec, Sweep, Timers, encode
+from rondo_common.streams.codec import GLOBALS, OFFSETS, SWEEPS, TIMERS, Codec, Offsets, Sweep, Timers, encode
 
 Fetch = Callable[[Sequence[str]], dict[str, bytes | None]]
 """Reads stored states of the partition, with its position checked (STREAMS 1)."""
@@ -24,6 +24,7 @@ class Memory:
         self.globals: dict[str, Any] = {}
         self.sweeps: dict[str, Sweep] = {}
         """By name."""
+        self.offsets: Offsets = {}
         self.timers = 0
         """Owners with timers."""
         self.next_due: int | None = None
@@ -32,6 +33,9 @@ class Memory:
 
     def put(self, key: str, value: Any) -> None:
         """Set or (None) remove a state that is kept in memory."""
+        if key == OFFSETS:
+            self.offsets = value
+            return
         into = self.globals
         if key.startswith(SWEEPS):
             into, key = self.sweeps, key[len(SWEEPS) :]

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import redis
 
 from rondo_common.streams import scripts
-from rondo_common.streams.codec import GLOBALS, SWEEPS, TIMERS, Codec, earliest
+from rondo_common.streams.codec import GLOBALS, OFFSETS, SWEEPS, TIMERS, Codec, earliest
 from rondo_common.streams.overlay import Lost
 
 POS = b"~~pos"
@@ -124,8 +124,12 @@ class Store:
         return [key.decode() for key in answer]
 
     def in_memory(self, partition: int, expected: int) -> dict[str, Any]:
-        """The states the loop keeps in memory: globals and sweeps, decoded."""
-        found: dict[str, Any] = {}
+        """The states the loop keeps in memory: offsets, globals and sweeps, decoded."""
+        raws = self.read({partition: [OFFSETS]}, {partition: expected})[partition]
+        if raws is None:
+            raise Lost("the position is another one")
+        raw = raws[OFFSETS]
+        found: dict[str, Any] = {OFFSETS: {} if raw is None else self._codec.decode(OFFSETS, raw)}
         for prefix in (GLOBALS, SWEEPS):
             keys = self.range(partition, expected, prefix, "", 1_000_000)
             for at in range(0, len(keys), 1000):
@@ -180,7 +184,7 @@ class Store:
         return [*head, *sets, *dels, *fresh, *timers]
 
     def _in_index(self, key: str) -> bool:
-        if key.startswith(TIMERS):
+        if key.startswith(TIMERS) or key == OFFSETS:
             return False
         return self._indexed is None or key[:2] in ("g:", "~s") or key.partition(":")[0] in self._indexed
 
