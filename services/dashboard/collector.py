@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
-from rondo_common import telemetry
+from rondo_common import telemetry, topics
 from rondo_common.clock import Clock
 from services.dashboard import runs, talks, words
 from services.dashboard.clients.broker import EVERY_S as BROKER_EVERY_S
@@ -48,7 +48,7 @@ LINKS = "rondo_links_engagement_total"
 WANTED = (LAG, RECORDS, INGESTED, EMITTED, CALLS, LINKS)
 RATES: tuple[tuple[str, str, dict[str, str]], ...] = (
     ("Events accepted", INGESTED, {"outcome": "accepted"}),
-    ("Decisions", EMITTED, {"stage": "rhythm", "topic": "rondo.decisions.v1"}),
+    ("Decisions", EMITTED, {"stage": "rhythm", "topic": topics.DECISIONS}),
     ("Messages sent", CALLS, {"verdict": "accepted"}),
     ("Opens and clicks", LINKS, {}),
 )
