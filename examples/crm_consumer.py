@@ -17,13 +17,16 @@ import time
 from kafka import KafkaConsumer, TopicPartition
 
 TOPIC = "rondo.crm.events.v1"
+RANK = {s: n for n, s in enumerate(("deferred", "skipped", "failed", "unknown", "sent", "delivered", "opened", "clicked",
+                                    "unsubscribed", "bounced", "complained"))}  # fmt: skip
+"""A message's status only rises: a callback may overtake what it answers."""
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS contacts (member_id TEXT PRIMARY KEY, user_id TEXT, traits TEXT DEFAULT '{}');
 CREATE TABLE IF NOT EXISTS segments (member_id TEXT, segment TEXT, PRIMARY KEY (member_id, segment));
 CREATE TABLE IF NOT EXISTS consents (member_id TEXT, channel TEXT, topic TEXT, state TEXT,
                                      PRIMARY KEY (member_id, channel, topic));
 CREATE TABLE IF NOT EXISTS messages (touch_id TEXT PRIMARY KEY, member_id TEXT, campaign TEXT, channel TEXT,
-                                     status TEXT, reason TEXT, at TEXT, sent INTEGER DEFAULT 0);
+                                     status TEXT, reason TEXT, at TEXT, sent INTEGER DEFAULT 0, rank INTEGER);
 CREATE TABLE IF NOT EXISTS offsets (partition INTEGER PRIMARY KEY, next INTEGER);
 """
 
@@ -51,10 +54,12 @@ def apply(db: sqlite3.Connection, event: dict) -> None:
     elif kind.startswith("message.") and data.get("touch_id"):
         status = kind.partition(".")[2]
         db.execute(
-            "INSERT INTO messages VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (touch_id) DO UPDATE SET "
-            "status = excluded.status, reason = excluded.reason, at = excluded.at, sent = max(sent, excluded.sent)",
+            "INSERT INTO messages VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (touch_id) DO UPDATE SET "
+            "status = iif(excluded.rank >= rank, excluded.status, status), "
+            "reason = iif(excluded.rank >= rank, excluded.reason, reason), "
+            "at = excluded.at, sent = max(sent, excluded.sent), rank = max(rank, excluded.rank)",
             (data["touch_id"], member, data.get("campaign"), data.get("channel"), status, data.get("reason"),
-             event["timestamp"], int(status == "sent")),
+             event["timestamp"], int(status == "sent"), RANK.get(status, 0)),
         )  # fmt: skip
 
 

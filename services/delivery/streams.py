@@ -52,6 +52,8 @@ class DeliveryStage:
             *sends_,
         ]
         self.lane_limit = {len(self.lanes) - 1: BULK_LIMIT}
+        # only sends make calls: facts about members flow on while the provider is busy
+        self.effect_lanes = range(2, len(self.lanes))
         self._parts = parts
         self._sends = frozenset(t for lane in sends_ for t in lane)
 

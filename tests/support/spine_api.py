@@ -42,6 +42,12 @@ class Api:
         headers = {"Authorization": f"Bearer {admin_key or stack.admin_key}"}
         self.gate = httpx.Client(base_url=stack.http("gateway"), headers=headers, timeout=60, trust_env=False)
 
+    def __enter__(self) -> "Api":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def close(self) -> None:
         self.door.close()
         self.gate.close()

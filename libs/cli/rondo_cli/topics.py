@@ -9,7 +9,7 @@ from rondo_common.topics import TOPICS
 def create_catalogue(bootstrap: str, partitions: int, replication: int, keep_all: bool = False) -> list[str]:
     """Make every topic of the catalogue that is missing. `partitions` of member-keyed topics;
     `keep_all`: nothing may be deleted by age (test clock). Returns the names made."""
-    wanted = {name: (t.count(partitions), replication, t.config(keep_all)) for name, t in TOPICS.items()}
+    wanted = {name: (t.count(partitions), replication, t.config(keep_all, replication)) for name, t in TOPICS.items()}
     return broker.create_topics(bootstrap, wanted)
 
 

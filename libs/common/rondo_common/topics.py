@@ -83,8 +83,8 @@ class Topic:
         """How many partitions it is created with."""
         return self.partitions or member_partitions * self.factor
 
-    def config(self, keep_all: bool = False) -> dict[str, str]:
-        """Broker configuration. `keep_all` (test clock): timestamps lie anywhere, so nothing may be
+    def config(self, keep_all: bool = False, replication: int = 1) -> dict[str, str]:
+        """Broker configuration. With three replicas or more a write needs two of them (docs/durability.md). `keep_all` (test clock): timestamps lie anywhere, so nothing may be
         deleted by age. Timestamps are Rondo's clock, so the broker's limit on the future is lifted."""
         retention = -1 if keep_all or self.retention_days is None else self.retention_days * DAY
         config = {
@@ -92,6 +92,8 @@ class Topic:
             "message.timestamp.type": "CreateTime",
             "message.timestamp.after.max.ms": str(2**63 - 1),
         }
+        if replication >= 3:
+            config["min.insync.replicas"] = "2"
         if self.cleanup == "delete":
             config["retention.ms"] = str(retention)
         else:

@@ -98,6 +98,7 @@ def test_kills_and_flushes_change_nothing(fresh_stack: Callable[..., Stack], mar
     quiet = Chaos()
     story(api, quiet)
     wanted = look(api)
+    api.close()
     calm.stop()
     print("undisturbed", wanted.summary(), flush=True)
     assert len(wanted.profiles) == work.MEMBERS
@@ -111,6 +112,7 @@ def test_kills_and_flushes_change_nothing(fresh_stack: Callable[..., Stack], mar
     loud = Chaos(monkey, 0.12)
     story(api, loud)
     found = look(api)
+    api.close()
     print("disturbed", found.summary(), flush=True)
 
     proven = [k for k in monkey.kills if k.mark.phase != marks.IDLE and k.mark.inputs]

@@ -38,6 +38,8 @@ def test_timestamps_of_a_test_clock_are_allowed():
     config = TOPICS[topics.EVENTS].config(keep_all=True)
     assert config["message.timestamp.after.max.ms"] == str(2**63 - 1)
     assert TOPICS[topics.ROUTED].config(keep_all=True)["retention.ms"] == "-1"
+    assert "min.insync.replicas" not in config
+    assert TOPICS[topics.EVENTS].config(replication=3)["min.insync.replicas"] == "2"
     assert TOPICS[topics.ROUTED].config()["retention.ms"] == str(7 * topics.DAY)
 
 

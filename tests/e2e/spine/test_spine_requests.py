@@ -1,6 +1,8 @@
 """The API around the main path: triggers in all forms, previews, explanations, keys, repeats, foreigners."""
 
 import re
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -182,9 +184,16 @@ def test_explain_says_what_was_recorded_or_that_nobody_meant_them(api: Api, gues
     assert gate["inputs"]["leaves"][0]["value"] is False
 
 
-def test_a_key_may_do_what_its_scopes_say(api: Api) -> None:
+@pytest.fixture
+def acting(api: Api) -> Iterator[Callable[..., Api]]:
+    """The same stack under other keys."""
+    with ExitStack() as made:
+        yield lambda **keys: made.enter_context(Api(api.stack, **keys))
+
+
+def test_a_key_may_do_what_its_scopes_say(api: Api, acting: Callable[..., Api]) -> None:
     made = api.post("/v1/keys", {"name": "reader", "scopes": ["segments:read"]})
-    mine = Api(api.stack, admin_key=made["key"])
+    mine = acting(admin_key=made["key"])
     until(lambda: mine.call("GET", "/v1/segments").status_code == 200, "the key is known")
     for method, path in (
         ("PUT", "/v1/segments/x"), ("GET", "/v1/campaigns"), ("POST", "/v1/campaigns/req-code/start"),
@@ -194,17 +203,17 @@ def test_a_key_may_do_what_its_scopes_say(api: Api) -> None:
         assert problem(mine.call(method, path, {} if method != "GET" else None), 403)["title"]
     api.ask("DELETE", f"/v1/keys/{made['id']}")
     until(lambda: mine.call("GET", "/v1/segments").status_code == 401, "the key is withdrawn")
-    problem(Api(api.stack, admin_key="rk_wrong").call("GET", "/v1/segments"), 401)
+    problem(acting(admin_key="rk_wrong").call("GET", "/v1/segments"), 401)
 
 
-def test_another_workspace_sees_nothing_of_ours(api: Api, guests: tuple[str, ...]) -> None:
+def test_another_workspace_sees_nothing_of_ours(api: Api, guests: tuple[str, ...], acting: Callable[..., Api]) -> None:
     """Every GET address of the API, asked by a foreigner for things that are there: 404, or an empty list."""
     run_id = api.post("/v1/campaigns/req-code/triggers", {"ids": ["req1"], "data": {"code": "W"}})["run_id"]
     (message,) = until(lambda: api.inbox(run_id=run_id), "a message")
     api.put("/v1/segments/req-own", {"name": "Own", "rule": {"reachable": {"channel": "sms"}}})
     api.put("/v1/policies/budget/req-own", {"limit": 1000, "per": "P1D", "topics": ["nothing"]})
     keys = api.post("/v1/workspaces", {"id": "req-other"})["keys"]
-    other = Api(api.stack, keys["write"], keys["admin"])
+    other = acting(write_key=keys["write"], admin_key=keys["admin"])
     until(lambda: other.call("GET", "/v1/segments").status_code == 200, "the workspace's key is known")
     # {id} by what it names; where nobody of ours could stand, something unknown anywhere
     ours = {

@@ -17,27 +17,26 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 from confluent_kafka import Consumer, Message, TopicPartition
-from confluent_kafka.admin import AdminClient
 
-from rondo_common.stage import Assigned, Input, Result
+from rondo_common.stage import Result
 from rondo_common.streams import metrics
 from rondo_common.streams.assignment import bounds, start_of, together
 from rondo_common.streams.batch import Batch, Work, Written, change_of, count
+from rondo_common.streams.choose import due, slice_of_a_sweep
 from rondo_common.streams.codec import GLOBALS, in_memory
-from rondo_common.streams.commit import Aborted, Fatal, Transactions
-from rondo_common.streams.deadletters import Limit
+from rondo_common.streams.commit import Aborted, Fatal
 from rondo_common.streams.decide import StageParts
-from rondo_common.streams.effector import Claim, Effector, Ownership
-from rondo_common.streams.idle import Idle
+from rondo_common.streams.effector import Claim, Ownership
 from rondo_common.streams.inputs import Inputs
 from rondo_common.streams.intake import balance, seek, take
-from rondo_common.streams.marks import APPLY, IDLE, WRITE, Marks
+from rondo_common.streams.marks import APPLY, IDLE, WRITE
 from rondo_common.streams.overlay import Lost, Memory
-from rondo_common.streams.restore import Restorer
-from rondo_common.streams.store import Applied, Store
+from rondo_common.streams.owned import Clients, Owned
+from rondo_common.streams.report import Report
+from rondo_common.streams.store import Applied
 
 log = logging.getLogger("rondo.streams")
 
@@ -54,37 +53,7 @@ MOST_ABORTS = 20
 DRAIN_S = 2.0
 
 
-class Clients(NamedTuple):
-    """What the loop talks to."""
-
-    consumer: Consumer
-    transactions: Transactions
-    admin: AdminClient
-    store: Store
-    restorer: Restorer
-    idle: Idle
-    clock: Any
-    marks: Marks
-    effector: Effector | None = None
-
-
-class Owned:
-    """A partition this worker owns. `position` is None while it is restored."""
-
-    def __init__(self, partition: int):
-        self.partition = partition
-        self.memory = Memory()
-        self.position: int | None = None
-        self.pending: deque[Input] = deque((Assigned(partition),))
-        """Inputs that are no records, until the batch that held them has committed."""
-        self.placed = False
-        """Whether the consumer stands where the restored states end."""
-        self.timers_after = 0.0
-        self.limit = Limit()
-        self.sweep_turn = 0
-
-
-class Loop:
+class Loop(Report):
     """Runs one stage. `run` returns when `stopping()` says so; Fatal and TooMany come out."""
 
     def __init__(self, parts: StageParts, clients: Clients, partitions: int, batch: int = BATCH):
@@ -280,41 +249,16 @@ class Loop:
                 p, owned.position, owned.memory, list(owned.pending)[: self._batch_size], records=records.get(p, [])
             )
             try:
-                self._due(w, owned, now, clock)
-                self._slice(w, owned)
+                if owned.timers_after <= now:
+                    horizon = None if self._stage.wall_clock else self._inputs.horizon(p, now)
+                    due(w, owned, self._c.store, clock, horizon, self._batch_size)
+                slice_of_a_sweep(w, owned, self._c.store)
             except Lost as e:
                 self._lose(p, str(e))
                 continue
             if w.inputs:
                 works.append(w)
         return works
-
-    def _due(self, w: Work, owned: Owned, now: float, clock: int) -> None:
-        """Owners whose timers may fire: due by the clock, and nothing older waits to be handled."""
-        first = owned.memory.next_due
-        if first is None or owned.timers_after > now:
-            return
-        until = clock
-        if not self._stage.wall_clock:
-            bound = self._inputs.horizon(w.partition, now)
-            if bound is not None:
-                until = min(until, bound)
-        if first > until:
-            return
-        due = self._c.store.due(w.partition, owned.position, until, self._batch_size)
-        w.owners = [owner for owner, _ in due]
-        w.until = due[-1][1] if len(due) == self._batch_size else until
-
-    def _slice(self, w: Work, owned: Owned) -> None:
-        """The next slice of one of the partition's sweeps, in turn."""
-        names = sorted(owned.memory.sweeps)
-        if not names:
-            return
-        owned.sweep_turn += 1
-        name = names[owned.sweep_turn % len(names)]
-        sweep = owned.memory.sweeps[name]
-        keys = self._c.store.range(w.partition, owned.position, sweep.prefix, sweep.cursor, sweep.slice + 1)
-        w.slice = (name, sweep, keys[: sweep.slice], len(keys) <= sweep.slice)
 
     # decide, commit, apply, perform
 
@@ -424,46 +368,6 @@ class Loop:
         epoch = self.ownership.epoch(w.partition)
         if epoch is not None:
             effector.submit(Claim(self.ownership, w.partition, epoch), performs)
-
-    # around it
-
-    def positions(self) -> dict[int, int]:
-        """Live partitions and where their views stand."""
-        return {p: o.position for p, o in self.owned.items() if o.position is not None}
-
-    def restoring(self) -> dict[int, float]:
-        """Partitions that are being restored, and how far (0 to 1)."""
-        return dict(self._c.restorer.progress())
-
-    def progress(self) -> dict[str, Any]:
-        """What each partition is at, for people and metrics; from any thread."""
-        restoring = self.restoring()
-        lags: dict[int, dict[str, int]] = {}
-        for queue in list(self._inputs.queues.values()):
-            lags.setdefault(queue.partition, {})[queue.topic] = self._c.idle.lag_of(queue)
-        return {
-            str(p): {"live": o.position is not None, "position": o.position, "lag": lags.get(p, {})}
-            | ({"restored": restoring[p]} if p in restoring else {})
-            for p, o in list(self.owned.items())
-        }
-
-    def pending(self) -> dict[str, int]:
-        """Work that no offset shows, by kind; from any thread. All 0 and no lag: the stage is idle."""
-        owned = list(self.owned.values())
-        clock, effector = self._c.clock.now(), self._c.effector
-        dues = [o.memory.next_due for o in owned if o.memory.next_due is not None]
-        return {
-            "tasks": len(self._answers) + (effector.in_flight() if effector is not None else 0),
-            "inputs": sum(len(o.pending) for o in owned),
-            "sweeps": sum(len(o.memory.sweeps) for o in owned),
-            "timers": sum(due <= clock for due in dues),
-            "restoring": sum(o.position is None for o in owned),
-        }
-
-    def _count_partitions(self) -> None:
-        live = sum(o.position is not None for o in self.owned.values())
-        metrics.LIVE.labels(self._stage.name).set(live)
-        metrics.RESTORING.labels(self._stage.name).set(len(self.owned) - live)
 
     # ending
 

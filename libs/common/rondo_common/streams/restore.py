@@ -1,10 +1,9 @@
 """Bringing a partition's view in Redis up to its state topic. Crash, take-over and loss of Redis are
 this one path (STREAMS 2, 6).
 
-The order matters. The caller has fetched the group's committed offsets before `begin`; `begin` asks
-for the end of the state partition including open transactions, and the restore is done only when
+A restore asks for the end of the state partition including open transactions, and is done only when
 everything up to there is decided and replayed. So a predecessor's commit that is still on its way is
-never overlooked.
+never overlooked. The offsets to read on from are among the states (`~o`), so both are of one moment.
 
 While a restore runs, the view's position reads "r:<offset>:<token>": readers see that it is not to be
 used; another restore that takes over changes the token, and the first notices at its next write.
@@ -89,7 +88,7 @@ class Restorer:
         }
 
     def begin(self, partitions: Iterable[int], why: str) -> None:
-        """Restore these partitions. The group's committed offsets must have been fetched before."""
+        """Restore these partitions, which this worker was given."""
         for partition in partitions:
             self._drop_reading(partition)
             self._jobs[partition] = _Job(partition, why)
