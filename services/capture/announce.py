@@ -1,6 +1,7 @@
 """rondo.captured.v1: which touches were captured, for those who must find a member's messages again
 (erasure). A copy beside the inbox, so it never holds a provider's answer up."""
 
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -21,12 +22,9 @@ class Announcer:
             return
         touch = m.args.get("t")
         record = Captured(m.id, m.channel, m.provider, m.received_at, touch)
-        try:
-            self._producer.produce(
-                topics.CAPTURED, key=touch or m.id, value=msgspec.json.encode(record), timestamp=m.at
-            )
-        except BufferError:
-            pass  # Kafka is away for long: the inbox itself has the message
+        value = msgspec.json.encode(record)
+        with suppress(BufferError):  # Kafka is away for long: the inbox itself has the message
+            self._producer.produce(topics.CAPTURED, key=touch or m.id, value=value, timestamp=m.at)
         self._producer.poll(0)
 
     def close(self) -> None:
