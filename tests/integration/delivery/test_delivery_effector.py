@@ -211,18 +211,22 @@ def test_what_a_successor_learns(server: SmtpServer, hire: Hire, client: redis.R
     assert new.answer()[1] == Answer(Verdict.UNKNOWN, reason="worker_lost")
 
 
-def test_a_generation_that_ended_before_it_began_made_no_call(server: SmtpServer, hire: Hire) -> None:
+def test_a_generation_that_ended_before_it_began_made_no_call(
+    server: SmtpServer, hire: Hire, client: redis.Redis
+) -> None:
     o = hire(server.url)
     o.begin(1)
+    until(lambda: bool(marks(client, 1)))
     new = hire(server.url)
     new.begin(3)
     new.do(Check("t1:1", 2))
     assert new.verdict() == Verdict.NOT_SENT
 
 
-def test_a_zombie_can_t_begin_what_its_successor_took_back(server: SmtpServer, hire: Hire) -> None:
+def test_a_zombie_can_t_begin_what_its_successor_took_back(server: SmtpServer, hire: Hire, client: redis.Redis) -> None:
     zombie, new = hire(server.url), hire(server.url)
     zombie.begin(1)
+    until(lambda: bool(marks(client, 1)))
     new.begin(2)
     new.do(Check("t1:1", 1))
     assert new.verdict() == Verdict.NOT_SENT
