@@ -171,7 +171,7 @@ def test_14_under_load_there_is_at_most_one_transaction_in_25_ms(rig: Rig) -> No
         rig.settle()
         seconds = time.monotonic() - begin
         made = metric("rondo_stream_transactions_total", **labels) - before
-    assert 2 <= made <= seconds / 0.025 + 2
+    assert 1 <= made <= seconds / 0.025 + 2
     assert sum(rig.logged().values()) == 300
 
 
