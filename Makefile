@@ -42,8 +42,17 @@ format: install ## Put all files into the one style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-test: lint ## Everything CI runs, two files at a time (ARGS="tests/unit/rhythm -x": only these, alone)
-	$(PY) -m pytest $(or $(ARGS),-n 2 --dist loadgroup --durations=15)
+# Two files at a time what waits more than it computes; alone what runs the whole stack or kills processes.
+SIDE_BY_SIDE := tests/unit tests/contract tests/architecture tests/guide tests/integration
+ALONE := tests/e2e tests/browser tests/chaos
+
+test: lint ## Everything CI runs (ARGS="tests/unit/rhythm -x": only these)
+ifdef ARGS
+	$(PY) -m pytest $(ARGS)
+else
+	$(PY) -m pytest -n 2 --dist loadfile --durations=10 $(SIDE_BY_SIDE)
+	$(PY) -m pytest --durations=10 $(ALONE)
+endif
 
 demo: install protos ## The main job on real data, end to end (ARGS=--once: exit after the summary)
 	@$(PY) -m examples.demo $(ARGS)
