@@ -82,11 +82,14 @@ class Conversations:
         return event_id in self._seen
 
     def list(self, workspace: str, member_id: str = "", status: str = "") -> list[Conversation]:
-        """Newest first."""
+        """Newest first. One shows with its first message, which follows its opening at once."""
         found = [
             c
             for (w, _), c in self._by_id.copy().items()
-            if w == workspace and (not member_id or c.member_id == member_id) and (not status or c.status == status)
+            if c.messages
+            and w == workspace
+            and (not member_id or c.member_id == member_id)
+            and (not status or c.status == status)
         ]
         return sorted(found, key=lambda c: (c.opened_at, c.id), reverse=True)
 

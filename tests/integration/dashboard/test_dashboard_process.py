@@ -8,10 +8,12 @@ from pathlib import Path
 import httpx
 import pytest
 
+from rondo_cli.topics import create_catalogue
 from rondo_common import kafka as clients
 from rondo_common.topics import EVENTS, INBOUND, dlq
 from services.dashboard.clients.broker import READ_UP_TO, Broker
 from services.dashboard.dead import by_topic
+from tests.support.servers import start_kafka
 from tests.support.service_process import ServiceProcess
 
 pytestmark = pytest.mark.integration
@@ -25,8 +27,16 @@ def until(read: Callable[[], bool], seconds: float = 30) -> None:
 
 
 @pytest.fixture
-def broker(kafka: str, topics) -> Iterator[Broker]:
-    topics.catalogue()
+def kafka(tmp_path: Path) -> Iterator[str]:
+    """A broker of its own: what is written here on purpose would disturb the tests that share one."""
+    server, _ = start_kafka(tmp_path)
+    yield f"127.0.0.1:{server.port}"
+    server.stop()
+
+
+@pytest.fixture
+def broker(kafka: str) -> Iterator[Broker]:
+    create_catalogue(kafka, 8, 1)
     made = Broker(kafka, lambda: ["profiles", "community"])
     made.every_s = 0.2
     thread = threading.Thread(target=made.run, daemon=True)
