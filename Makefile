@@ -42,16 +42,16 @@ format: install ## Put all files into the one style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# Two files at a time what waits more than it computes; alone what runs the whole stack or kills processes.
-SIDE_BY_SIDE := tests/unit tests/contract tests/architecture tests/guide tests/integration
-ALONE := tests/e2e tests/browser tests/chaos
+# Two sessions: the second runs the whole stack and kills processes.
+PARTS := tests/unit tests/contract tests/architecture tests/guide tests/integration
+WHOLE := tests/e2e tests/browser tests/chaos
 
 test: lint ## Everything CI runs (ARGS="tests/unit/rhythm -x": only these)
 ifdef ARGS
 	$(PY) -m pytest $(ARGS)
 else
-	$(PY) -m pytest -n 2 --dist loadfile --durations=10 $(SIDE_BY_SIDE)
-	$(PY) -m pytest --durations=10 $(ALONE)
+	$(PY) -m pytest --durations=10 $(PARTS)
+	$(PY) -m pytest --durations=10 $(WHOLE)
 endif
 
 demo: install protos ## The main job on real data, end to end (ARGS=--once: exit after the summary)

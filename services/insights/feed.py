@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from rondo_common import kafka, telemetry, warehouse
+from rondo_common import kafka, telemetry, topics, warehouse
 from rondo_common.clock import iso
 from rondo_common.settings import Settings
 from services.insights.tables import BY_TOPIC, TABLES, Table
@@ -40,6 +40,7 @@ class Feed:
         self._stop = threading.Event()
         self._client: Any = None
         self._consumer: Any = None
+        self._producer: Any = None
         self._rows: dict[str, list[bytes]] = defaultdict(list)
         self._next: dict[tuple[str, int], int] = {}
         self._written: dict[tuple[str, int], int] = {}
@@ -119,7 +120,30 @@ class Feed:
         if value is None:
             return
         table = BY_TOPIC[where[0]]
-        self._rows[table.name].append(_line(table, where[1], offset, message.timestamp()[1], value))
+        try:
+            self._rows[table.name].append(_line(table, where[1], offset, message.timestamp()[1], value))
+        except (msgspec.DecodeError, UnicodeDecodeError, AttributeError) as e:
+            self._bury(message, f"{type(e).__name__}: {e}")
+
+    def _bury(self, message: Any, detail: str) -> None:
+        """Poison stops nobody: what is no JSON object goes to the dead letters and the feed goes on."""
+        log.warning("unreadable record", topic=message.topic(), partition=message.partition(), offset=message.offset())
+        name = topics.dlq(message.topic())
+        if name not in topics.TOPICS:
+            return
+        headers = {
+            "rondo-dlq-reason": "unreadable",
+            "rondo-dlq-detail": detail[:500],
+            "rondo-dlq-topic": message.topic(),
+            "rondo-dlq-partition": str(message.partition()),
+            "rondo-dlq-offset": str(message.offset()),
+            "rondo-dlq-stage": "insights",
+        }
+        if self._producer is None:
+            self._producer = kafka.producer(self._settings.kafka, "insights-dlq")
+        self._producer.produce(name, key=message.key(), value=message.value(), headers=headers)
+        if self._producer.flush(10):
+            raise RuntimeError("the dead letter was not acknowledged")
 
     def _write(self) -> None:
         for name, lines in self._rows.items():

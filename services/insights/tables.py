@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from rondo_common import topics
+from rondo_common.clock import from_iso
 
 _TYPES = {"at": "DateTime64(3, 'UTC')", "version": "UInt32", "attempt": "UInt16"}
 _SHORT = frozenset(
@@ -50,11 +51,20 @@ class Table:
         record = msgspec.json.decode(value)
         row = {column: record.get(field) for column, field in self.columns.items()}
         for column, found in row.items():
-            if found is None:
+            if found is None or (column == "at" and not _instant(found)):
                 row[column] = time if column == "at" else 0 if column in _TYPES else ""
             elif column not in _TYPES and not isinstance(found, str):
                 row[column] = str(found)
         return {"_topic": self.topic, "_partition": partition, "_offset": offset, **row, "json": value.decode()}
+
+
+def _instant(found: Any) -> bool:
+    """Whether a record's time can be read: one that can't must not stop the whole block."""
+    try:
+        from_iso(found)
+    except (ValueError, TypeError):
+        return False
+    return True
 
 
 def _same(*names: str, at: str = "timestamp") -> dict[str, str]:

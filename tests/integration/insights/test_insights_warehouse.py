@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from rondo_common import ids, warehouse
-from rondo_common import kafka as kafka_clients
+from rondo_common import kafka as clients
 from rondo_common import topics as catalogue
 from rondo_common.clock import from_iso
 from rondo_common.records import Decision, Delivery, GateVerdict, MemberEvent
@@ -73,7 +73,7 @@ class Insights:
 
 @pytest.fixture
 def insights(kafka, topics, tmp_path, free_port):
-    topics.catalogue(*(t.topic for t in TABLES))
+    topics.catalogue(*(t.topic for t in TABLES), catalogue.dlq(catalogue.MEMBER_EVENTS))
     running = Insights(kafka, tmp_path, free_port(), free_port())
     yield running
     if running.process and running.process.poll() is None:
@@ -82,7 +82,7 @@ def insights(kafka, topics, tmp_path, free_port):
 
 
 def _produce(kafka, topic, rows):
-    producer = kafka_clients.producer(kafka, "test")
+    producer = clients.producer(kafka, "test")
     for key, value, at in rows:
         producer.produce(topic, key=key, value=msgspec.json.encode(value), timestamp=at)
         producer.poll(0)
@@ -98,6 +98,10 @@ def _events(start, count, at=1_700_000_000_000):
 
 
 def test_rows_are_there_once_however_often_the_process_dies(insights, kafka):
+    poison = clients.producer(kafka, "poison")
+    for value in (b"not json", b"[]", b"\xff"):  # stops nobody
+        poison.produce(catalogue.MEMBER_EVENTS, key=b"p", value=value)
+    assert poison.flush(30) == 0
     _produce(kafka, catalogue.MEMBER_EVENTS, _events(0, 2_000))
     insights.start()
     insights.until(f"SELECT count() > 0 FROM rondo.member_events WHERE workspace = '{W}'", "1")
