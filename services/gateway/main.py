@@ -14,6 +14,7 @@ from rondo_common.keys import Keys
 from rondo_common.lifecycle import Life
 from rondo_common.settings import Settings
 from rondo_common.streams.view import AsyncStateView, Unavailable
+from rondo_common.warehouse import Warehouse
 from services.gateway import clients
 from services.gateway.audit import Audit
 from services.gateway.drained import Drain
@@ -35,7 +36,6 @@ from services.gateway.routes import (
     unserved,
 )
 from services.gateway.test_clock import TestClock
-from services.gateway.warehouse import Questions
 
 STAGES = (
     "profiles",
@@ -113,7 +113,7 @@ async def start(life: Life, settings: Settings) -> None:
     state.definitions = DefinitionStore(settings, clock, state.commands)
     state.keys = Keys(settings, state.definitions)
     state.drain = Drain(settings, state.clients.http)
-    state.warehouse = Questions(settings)
+    state.warehouse = Warehouse(settings.url_warehouse)
     redis = redis_client.connect_async(settings.redis)
     views = [AsyncStateView(redis, stage, {}, settings.partitions) for stage in STAGES]
 

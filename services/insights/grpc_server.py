@@ -5,10 +5,10 @@ from typing import Any
 
 import msgspec
 
+from rondo_common.warehouse import Warehouse
 from rondo_protos.insights.v1 import insights_pb2 as pb
 from rondo_protos.insights.v1 import insights_pb2_grpc
 from services.insights import queries
-from services.insights.queries import Warehouse
 
 
 class Insights(insights_pb2_grpc.InsightsServiceServicer):

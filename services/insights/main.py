@@ -6,12 +6,12 @@ from urllib.parse import urlsplit
 from rondo_common import lifecycle, rpc, web
 from rondo_common.lifecycle import Life
 from rondo_common.settings import Settings
+from rondo_common.warehouse import Warehouse
 from rondo_protos.insights.v1 import insights_pb2, insights_pb2_grpc
 from services.insights import protocol
 from services.insights.engine import Engine
 from services.insights.feed import Feed
 from services.insights.grpc_server import Insights
-from services.insights.queries import Warehouse
 
 
 async def start(life: Life, settings: Settings) -> None:

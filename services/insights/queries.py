@@ -1,14 +1,14 @@
 """Questions to the warehouse. Each is one statement with bound parameters."""
 
 import base64
-import threading
 from typing import Any
 
 import msgspec
 
 from rondo_common import warehouse
 from rondo_common.clock import iso
-from rondo_common.problems import Problem, invalid, unavailable
+from rondo_common.problems import Problem, invalid
+from rondo_common.warehouse import Warehouse
 
 MAX_PAGE = 500
 _DB = warehouse.DATABASE
@@ -21,26 +21,6 @@ _TIMELINE = (
     ("membership_changes", "concat('segment.', change)", "json"),
     ("conversations", "kind", "json"),
 )
-
-
-class Warehouse:
-    """A client that connects when first asked and again after trouble. Thread-safe."""
-
-    def __init__(self, url: str):
-        self._url = url
-        self._client: Any = None
-        self._lock = threading.Lock()
-
-    def rows(self, statement: str, parameters: dict[str, Any]) -> list[tuple[Any, ...]]:
-        """Rows of a SELECT. Problem 503 when the warehouse does not answer."""
-        with self._lock:
-            try:
-                if self._client is None:
-                    self._client = warehouse.connect(self._url)
-                return list(self._client.query(statement, parameters=parameters).result_rows)
-            except Exception as e:
-                self._client = None
-                raise unavailable("the warehouse", type(e).__name__) from e
 
 
 def _cursor(text: str) -> tuple[int, str, int, int]:

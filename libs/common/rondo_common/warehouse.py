@@ -1,10 +1,13 @@
 """The warehouse, through the official ClickHouse client. Which engine answers is one URL: by default the
 insights process with the embedded engine, else a ClickHouse cluster (RONDO_URL_WAREHOUSE)."""
 
+import threading
 from typing import Any
 from urllib.parse import urlsplit
 
 import clickhouse_connect
+
+from rondo_common.problems import unavailable
 
 DATABASE = "rondo"
 
@@ -25,3 +28,23 @@ def connect(url: str) -> Any:
         connect_timeout=5,
         send_receive_timeout=60,
     )
+
+
+class Warehouse:
+    """A client that connects when first asked and again after trouble. Thread-safe."""
+
+    def __init__(self, url: str):
+        self._url = url
+        self._client: Any = None
+        self._lock = threading.Lock()
+
+    def rows(self, statement: str, parameters: dict[str, Any]) -> list[tuple[Any, ...]]:
+        """Rows of a SELECT. Problem 503 when the warehouse does not answer."""
+        with self._lock:
+            try:
+                if self._client is None:
+                    self._client = connect(self._url)
+                return list(self._client.query(statement, parameters=parameters).result_rows)
+            except Exception as e:
+                self._client = None
+                raise unavailable("the warehouse", type(e).__name__) from e

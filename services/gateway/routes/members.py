@@ -1,5 +1,6 @@
 """Members: profile, timeline, decisions, budget, consent, preferences."""
 
+import asyncio
 from typing import Annotated, Any
 
 import httpx
@@ -125,7 +126,9 @@ async def consent(id: str, request: Request, grant: Read) -> Response:
         "AND member_id IN {m:Array(String)} AND at <= fromUnixTimestamp64Milli({t:Int64}, 'UTC') "
         "GROUP BY channel, topic ORDER BY channel, topic"
     )
-    rows = await request.app.state.warehouse(statement, {"w": grant.workspace, "m": origins(member), "t": at})
+    rows = await asyncio.to_thread(
+        request.app.state.warehouse.rows, statement, {"w": grant.workspace, "m": origins(member), "t": at}
+    )
     found = [msgspec.json.decode(row[2]) for row in rows]
     return raw_json({"as_of": iso(at), "consents": [
         {"channel": c["channel"], "topic": c["topic"], "state": c["state"], "since": c["timestamp"], "event_id": c["event_id"]}
