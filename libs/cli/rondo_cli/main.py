@@ -200,6 +200,12 @@ def explain(
     _run("calls", "explain", member=member, campaign=campaign, at=at, json=json)
 
 
+@app.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
+def bench(arguments: Annotated[list[str] | None, typer.Argument(help="see rondo bench --help")] = None) -> None:
+    """Measure beside baselines in the same run, against the numbers of the design."""
+    _run("bench", "bench", arguments=arguments or [])
+
+
 def _later(name: str, text: str) -> None:
     def command(arguments: Annotated[list[str] | None, typer.Argument(help="")] = None) -> None:
         raise Failure(f"rondo {name} is not served yet", 2)
@@ -211,7 +217,6 @@ def _later(name: str, text: str) -> None:
 for _name, _text in (
     ("simulate", "What the gate would decide at another time."),
     ("rehearse", "Run a campaign against the past log."),
-    ("bench", "Measure against the numbers of the design."),
     ("audit", "Compare accepted, logged and applied ids."),
 ):
     _later(_name, _text)

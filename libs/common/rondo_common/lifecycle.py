@@ -22,6 +22,7 @@ again). A second signal ends it at once.
 """
 
 import asyncio
+import gc
 import inspect
 import os
 import signal
@@ -36,11 +37,14 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from rondo_common import telemetry
+from rondo_common import telemetry, tracing
 from rondo_common.settings import Settings
 
 GRACE_S = 4.0
 """Seconds a process may take to end; the supervisor kills it after 5."""
+
+GC_AFTER = 20_000
+"""New containers between two runs of the cycle collector."""
 
 Ready = Callable[[], tuple[bool, str]]
 """Says whether the process can do its work, and what it misses when it can't. Quick and without I/O."""
@@ -119,17 +123,26 @@ class Life:
         """Call `closer` (plain or async) after servers, tasks and threads have ended, last added first."""
         self._closers.append(closer)
 
-    async def http(self, app: Any, port: int = 0, host: str | None = None) -> int:
+    async def http(
+        self, app: Any, port: int = 0, host: str | None = None, shared_port: int = 0, behind_proxy: bool = True
+    ) -> int:
         """Serve an ASGI app until the end. Returns the port once connections are accepted; OSError when
-        it is taken. At the end new requests are refused and running ones may finish."""
-        sock = listening_socket(host or self.settings.host, port)
-        bound: int = sock.getsockname()[1]
+        it is taken. At the end new requests are refused and running ones may finish.
+
+        On `shared_port` further processes may listen with it: the kernel gives each connection to one of
+        them. Without `behind_proxy` X-Forwarded-* headers are not looked at."""
+        host = host or self.settings.host
+        sockets = [listening_socket(host, port)]
+        if shared_port:
+            sockets.append(listening_socket(host, shared_port, shared=True))
+        bound: int = sockets[0].getsockname()[1]
         config = uvicorn.Config(
             app,
             log_config=None,
             access_log=False,
             server_header=False,
             date_header=False,
+            proxy_headers=behind_proxy,
             timeout_graceful_shutdown=2,
             timeout_keep_alive=30,
         )
@@ -137,8 +150,9 @@ class Life:
         self._servers.append(server)
 
         async def serve() -> None:
-            await server.serve(sockets=[sock])
-            sock.close()
+            await server.serve(sockets=sockets)
+            for sock in sockets:
+                sock.close()
 
         self.task(f"http:{bound}", serve())
         while not server.started:
@@ -208,6 +222,7 @@ def _quietly(call: Callable[[], Any]) -> None:
 def run(settings: Settings, start: Callable[[Life], Awaitable[None]], grace: float = GRACE_S) -> int:
     """Run a process from logging set-up to exit code. See the module's example."""
     telemetry.configure(settings.service, settings.log_level)
+    tracing.configure(settings.service, settings.slot, settings.otlp_endpoint, settings.trace_ratio)
 
     async def body() -> int:
         life = Life(settings)
@@ -227,6 +242,7 @@ def run(settings: Settings, start: Callable[[Life], Awaitable[None]], grace: flo
             await asyncio.wait((starting, stopped), return_when=asyncio.FIRST_COMPLETED)
             if starting.done():
                 starting.result()
+                _spare_collector()
                 await stopped
         except Exception:
             log.exception("start failed")
@@ -241,9 +257,20 @@ def run(settings: Settings, start: Callable[[Life], Awaitable[None]], grace: flo
 
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         code = runner.run(body())
+    tracing.close()
     if any(t.is_alive() and not t.daemon for t in threading.enumerate() if t is not threading.main_thread()):
         os._exit(code)  # a library's thread that would keep the process alive
     return code
+
+
+def _spare_collector() -> None:
+    """Let the cycle collector look less often, and never again at what a started process consists of.
+
+    By default it runs after every 700 new containers, which under load is many times a second and took a
+    tenth of a process's time; what our code makes is freed by reference counts."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GC_AFTER, 20, 20)
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -254,11 +281,14 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return uvloop.new_event_loop
 
 
-def listening_socket(host: str, port: int) -> socket.socket:
-    """A bound, listening TCP socket; OSError naming the address when it is taken."""
+def listening_socket(host: str, port: int, shared: bool = False) -> socket.socket:
+    """A bound, listening TCP socket; OSError naming the address when it is taken. `shared`: processes of
+    the same user that ask for the same may listen there too (SO_REUSEPORT)."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if shared:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     try:
         sock.bind((host, port))
     except OSError as e:

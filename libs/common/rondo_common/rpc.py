@@ -32,7 +32,7 @@ import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from rondo_common import telemetry
+from rondo_common import telemetry, tracing
 from rondo_common.problems import Problem, invalid, not_found, unavailable
 
 __all__ = ["Problem", "Server", "Servicer", "blocking_channel", "channel", "invalid", "not_found", "unavailable"]
@@ -156,7 +156,9 @@ class _ProblemsOut(grpc.aio.ServerInterceptor):
             async def unary(request: Any, context: Any) -> Any:
                 _begin(context)
                 try:
-                    return await inner(request, context)
+                    with _span(details.method, tracing.SERVER) as own:
+                        telemetry.enter_span(own)
+                        return await inner(request, context)
                 except Exception as e:
                     await _abort(context, details.method, e)
 
@@ -167,8 +169,10 @@ class _ProblemsOut(grpc.aio.ServerInterceptor):
             async def stream(request: Any, context: Any) -> AsyncIterator[Any]:
                 _begin(context)
                 try:
-                    async for answer in inner_stream(request, context):
-                        yield answer
+                    with _span(details.method, tracing.SERVER) as own:
+                        telemetry.enter_span(own)
+                        async for answer in inner_stream(request, context):
+                            yield answer
                 except Exception as e:
                     await _abort(context, details.method, e)
 
@@ -176,6 +180,14 @@ class _ProblemsOut(grpc.aio.ServerInterceptor):
                 stream, handler.request_deserializer, handler.response_serializer
             )
         return handler
+
+
+def _span(method: str | bytes, kind: str) -> Any:
+    """A span around a call in the current trace."""
+    name = (method.decode() if isinstance(method, bytes) else method).lstrip("/")
+    service, _, call = name.partition("/")
+    attributes = {"rpc.system": "grpc", "rpc.service": service, "rpc.method": call}
+    return tracing.span(name, kind, telemetry.traceparent(), attributes)
 
 
 def _begin(context: Any) -> None:
@@ -214,10 +226,10 @@ def to_problem(error: grpc.RpcError, server: str) -> Problem:
     return Problem(502, "upstream", f"{server} failed", f"{code.name}: {details}")
 
 
-def _with_defaults(details: Any) -> Any:
+def _with_defaults(details: Any, own: str | None = None) -> Any:
     metadata = grpc.aio.Metadata(*(details.metadata or ()))
     if telemetry.trace_id():
-        metadata.add("traceparent", telemetry.traceparent())
+        metadata.add("traceparent", own or telemetry.traceparent())
     timeout = DEADLINE_S if details.timeout is None else details.timeout
     return grpc.aio.ClientCallDetails(details.method, timeout, metadata, details.credentials, details.wait_for_ready)
 
@@ -228,8 +240,9 @@ class _UnaryIn(grpc.aio.UnaryUnaryClientInterceptor):
 
     async def intercept_unary_unary(self, continuation: Any, details: Any, request: Any) -> Any:
         try:
-            call = await continuation(_with_defaults(details), request)
-            return await call
+            with _span(details.method, tracing.CLIENT) as own:
+                call = await continuation(_with_defaults(details, own), request)
+                return await call
         except grpc.aio.AioRpcError as e:
             raise to_problem(e, self._server) from e
 

@@ -68,6 +68,8 @@ class Settings(BaseSettings):
     services: str = Field("", description="Every service's HTTP address for health: name=url, by commas")
     data_dir: str = Field(".rondo/data", description="Folder for what a process may keep on disk (warehouse, inbox)")
     log_level: str = "info"
+    otlp_endpoint: str = Field("", description="OpenTelemetry collector, OTLP over HTTP (http://host:4318); empty: off")
+    trace_ratio: float = Field(1.0, ge=0, le=1, description="Share of traces kept when a collector is set")
 
 
 def load() -> Settings:

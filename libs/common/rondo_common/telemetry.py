@@ -45,7 +45,8 @@ PERSONAL = frozenset(
 _EMAIL = re.compile(r"[A-Za-z0-9._%+'-]+@[A-Za-z0-9.-]+\.[A-Za-z]{2,}")
 _PHONE = re.compile(r"(?<![\w.:-])\+\d{7,15}(?!\w)")
 
-_trace: ContextVar[str] = ContextVar("rondo_trace_id", default="")
+_trace: ContextVar[str] = ContextVar("rondo_traceparent", default="")
+_HEX = frozenset("0123456789abcdef-")
 
 _M = TypeVar("_M", Counter, Gauge, Histogram)
 _metrics: dict[str, Any] = {}
@@ -68,7 +69,7 @@ def _redact(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> Muta
 
 
 def _add_trace(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    if trace := _trace.get():
+    if trace := trace_id():
         event.setdefault("trace_id", trace)
     return event
 
@@ -156,18 +157,25 @@ def exposition() -> tuple[bytes, str]:
 
 def trace_id() -> str:
     """The current trace id (32 hex digits), empty outside of a request."""
-    return _trace.get()
+    return _trace.get()[3:35]
 
 
 def start_trace(traceparent: str | None = None) -> str:
     """Continue the W3C trace of `traceparent`, or begin one; returns the trace id."""
-    parts = (traceparent or "").split("-")
-    good = len(parts) >= 4 and len(parts[1]) == 32 and set(parts[1]) <= set("0123456789abcdef")
-    trace = parts[1] if good and set(parts[1]) != {"0"} else uuid.uuid4().hex
-    _trace.set(trace)
-    return trace
+    text = traceparent or ""
+    parts = text.split("-")
+    good = len(parts) >= 4 and [len(p) for p in parts[:4]] == [2, 32, 16, 2]
+    if not (good and _HEX.issuperset(text[:55]) and text[3:35].strip("0")):
+        text = f"00-{uuid.uuid4().hex}-{uuid.uuid4().hex[:16]}-01"
+    _trace.set(text[:55])
+    return text[3:35]
+
+
+def enter_span(own: str) -> None:
+    """From here on what this process sends on belongs below the span of this traceparent."""
+    _trace.set(own)
 
 
 def traceparent() -> str:
-    """A traceparent for what this process sends on, in the current trace."""
-    return f"00-{_trace.get() or uuid.uuid4().hex}-{uuid.uuid4().hex[:16]}-01"
+    """The traceparent for what this process sends on, in the current trace."""
+    return _trace.get() or f"00-{uuid.uuid4().hex}-{uuid.uuid4().hex[:16]}-01"

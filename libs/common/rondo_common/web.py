@@ -22,9 +22,10 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from rondo_common import telemetry
+from rondo_common import telemetry, tracing
 from rondo_common.problems import Problem, conflict, from_validation, invalid, not_found, not_implemented, unavailable
 
 __all__ = [
@@ -126,7 +127,17 @@ async def _on_problem(request: Request, error: Problem) -> Response:
 async def _on_http(request: Request, error: HTTPException) -> Response:
     kind, title = _TITLES.get(error.status_code, ("about:blank", str(error.detail)))
     detail = "" if str(error.detail) == title else str(error.detail)
-    return problem_response(Problem(error.status_code, kind, title, detail, headers=dict(error.headers or {})), request)
+    headers = dict(error.headers or {})
+    if error.status_code == 405:
+        headers["Allow"] = ", ".join(_methods_at(request))
+    return problem_response(Problem(error.status_code, kind, title, detail, headers=headers), request)
+
+
+def _methods_at(request: Request) -> list[str]:
+    """Every method an address has. Routers name only those of the first route that fits it, which is one
+    route a method here."""
+    fitting = (r for r in request.app.routes if r.matches(request.scope)[0] is not Match.NONE)
+    return sorted({m for r in fitting for m in getattr(r, "methods", None) or ()})
 
 
 async def _on_validation(request: Request, error: Any) -> Response:
@@ -160,7 +171,13 @@ class _Envelope:
             await self._app(scope, receive, send)
             return
         headers = dict(scope["headers"])
-        trace = telemetry.start_trace(headers.get(b"traceparent", b"").decode("latin-1"))
+        came = headers.get(b"traceparent", b"").decode("latin-1")
+        trace = telemetry.start_trace(came)
+        parent = telemetry.traceparent()
+        traced = tracing.kept(parent)
+        if traced:
+            telemetry.enter_span(tracing.child(parent))
+        own, started = telemetry.traceparent(), time.time_ns()
         seen = 0
         status = 0
 
@@ -196,6 +213,8 @@ class _Envelope:
         finally:
             spent = time.perf_counter() - begun
             REQUESTS.labels(scope["method"], _route(scope), f"{(status or 500) // 100}xx").observe(spent)
+            if traced:
+                tracing.request(scope["method"], _route(scope), status or 500, own, parent if came else None, started)
 
 
 def json_response(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:

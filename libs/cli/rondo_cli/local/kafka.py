@@ -73,6 +73,8 @@ class Broker:
             "advertised.listeners": f"PLAINTEXT://127.0.0.1:{self.port}",
             "controller.quorum.voters": f"1@127.0.0.1:{self.controller_port}",
             "log.dirs": str(self.folder / "log"),
+            # for measuring what syncing each record costs (`rondo bench --flush`); see docs/durability.md
+            **({"log.flush.interval.messages": "1"} if os.environ.get("RONDO_LOCAL_KAFKA_FLUSH") else {}),
         }
 
     def prepare(self) -> None:

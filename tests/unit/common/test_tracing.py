@@ -1,0 +1,109 @@
+"""Spans: what is sent, what hangs below what, and that off means off."""
+
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import httpx
+import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+
+from rondo_common import telemetry, tracing, web
+
+TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
+PARENT = f"00-{TRACE}-00f067aa0ba902b7-01"
+
+
+class Collector(HTTPServer):
+    """Keeps the spans that come in, as an OpenTelemetry collector would."""
+
+    def __init__(self) -> None:
+        self.spans: list[tuple[str, object]] = []
+        owner = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["content-length"]))
+                if self.headers.get("content-encoding") == "gzip":
+                    import gzip
+
+                    body = gzip.decompress(body)
+                for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
+                    names = {a.key: a.value.string_value for a in resource.resource.attributes}
+                    for scope in resource.scope_spans:
+                        owner.spans += [(names["service.name"], span) for span in scope.spans]
+                self.send_response(200)
+                self.end_headers()
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        super().__init__(("127.0.0.1", 0), Handler)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+@pytest.fixture
+def collector() -> Iterator[Collector]:
+    made = Collector()
+    thread = threading.Thread(target=made.serve_forever, daemon=True)
+    thread.start()
+    yield made
+    tracing.close()
+    made.shutdown()
+    made.server_close()
+
+
+def test_off_gives_the_parent_and_sends_nothing() -> None:
+    tracing.configure("x", "0", "")
+    assert not tracing.on() and not tracing.kept(PARENT)
+    with tracing.span("a", tracing.SERVER, PARENT) as own:
+        assert own == PARENT
+
+
+def test_spans_hang_below_one_another_and_carry_their_error(collector: Collector) -> None:
+    tracing.configure("profiles", "0", collector.url)
+    outside = tracing.span("outer", tracing.SERVER, PARENT, {"http.route": "/v1/track"})
+    with pytest.raises(KeyError), outside as outer, tracing.span("inner", tracing.CLIENT, outer):
+        raise KeyError("ann@example.com")
+    tracing.close()
+    found = {span.name: (service, span) for service, span in collector.spans}
+    assert found["outer"][0] == "profiles"
+    outer_span, inner_span = found["outer"][1], found["inner"][1]
+    assert outer_span.trace_id.hex() == inner_span.trace_id.hex() == TRACE
+    assert outer_span.parent_span_id.hex() == "00f067aa0ba902b7"
+    assert inner_span.parent_span_id == outer_span.span_id
+    assert inner_span.status.message == "KeyError"
+    assert b"example.com" not in inner_span.SerializeToString()
+
+
+def test_a_trace_is_kept_by_its_flag_and_its_id(collector: Collector) -> None:
+    tracing.configure("x", "0", collector.url, ratio=0.5)
+    low, high = f"00-{'1' * 24}7fffffff-{'a' * 16}-01", f"00-{'1' * 24}80000001-{'a' * 16}-01"
+    assert tracing.kept(low) and not tracing.kept(high)
+    assert not tracing.kept(low[:-2] + "00")
+    assert not tracing.kept("garbage") and not tracing.kept(None)
+
+
+async def test_a_request_is_a_span_named_by_its_route(collector: Collector) -> None:
+    tracing.configure("gateway", "0", collector.url)
+    seen = []
+
+    async def member(_: object) -> PlainTextResponse:
+        seen.append(telemetry.traceparent())
+        return PlainTextResponse("ok")
+
+    app = web._Envelope(Starlette(routes=[Route("/v1/members/{id}", member)]), 1000)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://x") as client:
+        await client.get("/v1/members/ann@example.com", headers={"traceparent": PARENT})
+    tracing.close()
+    [(service, span)] = collector.spans
+    assert (service, span.name) == ("gateway", "GET /v1/members/{id}")
+    assert span.parent_span_id.hex() == "00f067aa0ba902b7"
+    assert seen == [f"00-{TRACE}-{span.span_id.hex()}-01"]
+    assert b"ann@" not in span.SerializeToString()
