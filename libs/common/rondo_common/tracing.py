@@ -81,10 +81,10 @@ def report(
     attributes: Attributes | None = None,
     error: str = "",
 ) -> None:
-    """Send one finished span. `own` and `parent` are traceparents, times are nanoseconds since 1970.
-    Does nothing for a trace that isn't kept; never waits."""
+    """Send one finished span. `own` and `parent` are traceparents, times are nanoseconds since 1970, an
+    end of 0 is now. Does nothing for a trace that isn't kept; never waits."""
     if _collector is not None and kept(own):
-        _collector.add(name, kind, own, parent, start_ns, end_ns, attributes, error)
+        _collector.add(name, kind, own, parent, start_ns, end_ns or time.time_ns(), attributes, error)
 
 
 @contextmanager
@@ -102,11 +102,11 @@ def span(name: str, kind: str, parent: str | None, attributes: Attributes | None
         error = type(e).__name__
         raise
     finally:
-        report(name, kind, own, parent, start, time.time_ns(), attributes, error)
+        report(name, kind, own, parent, start, 0, attributes, error)
 
 
 def request(method: str, route: str, status: int, own: str, parent: str | None, start_ns: int) -> None:
     """The finished span of an HTTP request. `route` is the pattern, never the path."""
     attributes: Attributes = {"http.request.method": method, "http.route": route, "http.response.status_code": status}
     error = str(status) if status >= 500 else ""
-    report(f"{method} {route}", SERVER, own, parent, start_ns, time.time_ns(), attributes, error)
+    report(f"{method} {route}", SERVER, own, parent, start_ns, 0, attributes, error)

@@ -12,6 +12,9 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
 from rondo_common import telemetry, tracing, web
+from rondo_common.outcomes import Emit
+from rondo_common.stage import Record
+from rondo_common.streams.envelope import Envelope
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 PARENT = f"00-{TRACE}-00f067aa0ba902b7-01"
@@ -107,3 +110,24 @@ async def test_a_request_is_a_span_named_by_its_route(collector: Collector) -> N
     assert span.parent_span_id.hex() == "00f067aa0ba902b7"
     assert seen == [f"00-{TRACE}-{span.span_id.hex()}-01"]
     assert b"ann@" not in span.SerializeToString()
+
+
+def test_records_carry_the_trace_on_and_a_replay_has_the_same_span(collector: Collector) -> None:
+    def derived(stage: str, record: Record, index: int = 0) -> str:
+        headers = dict(Envelope(stage).headers(Emit("rondo.x.v1", "k", b"", "x.y"), record, 1, index, 2000))
+        return headers["traceparent"].decode()
+
+    tracing.configure("profiles", "0", collector.url)
+    event = Record("rondo.events.v1", 3, 7, "demo:secret-key", b"{}", 1000, {"ce_id": "e1", "traceparent": PARENT})
+    first = derived("profiles", event)
+    assert first[:36] == PARENT[:36] and first != PARENT
+    assert derived("profiles", event, index=1) == first
+    member_event = Record("rondo.member-events.v1", 3, 9, "k", b"{}", 1000, {"ce_id": "e2", "traceparent": first})
+    derived("segmentation", member_event)
+    tracing.close()
+    spans = {span.name: span for _, span in collector.spans}
+    assert set(spans) == {"profiles process rondo.events.v1", "segmentation process rondo.member-events.v1"}
+    below = spans["segmentation process rondo.member-events.v1"]
+    assert below.parent_span_id == spans["profiles process rondo.events.v1"].span_id
+    assert below.start_time_unix_nano == 1_000_000_000 < below.end_time_unix_nano
+    assert not any(b"secret-key" in span.SerializeToString() for span in spans.values())

@@ -2,7 +2,7 @@
 
 from functools import lru_cache
 
-from rondo_common import clock, ids
+from rondo_common import clock, ids, tracing
 from rondo_common.outcomes import Emit
 from rondo_common.stage import Input, Record
 
@@ -47,6 +47,7 @@ class Envelope:
         self._stage = stage
         self._source = f"/rondo/{stage}".encode()
         self._fixed: dict[str, Headers] = {}
+        self._reported = ""
 
     def headers(self, emit: Emit, item: Input, depth: int, index: int, time: int) -> Headers:
         """Headers of the `index`-th record that `item` caused, `depth` deep itself, written at `time`."""
@@ -67,5 +68,25 @@ class Envelope:
         if emit.subject:
             headers.append(("ce_subject", emit.subject.encode()))
         trace = item.headers.get("traceparent") if type(item) is Record else None
+        if trace and tracing.on():
+            trace = self._traced(item, trace)
         headers.append(("traceparent", trace.encode() if trace else _begun(item.cause)))
         return headers
+
+    def _traced(self, item: Record, trace: str) -> str:
+        """The traceparent of what `item` causes: below a span that lasts from the record's arrival in its
+        topic until now, reported once a record. Its id follows from the record, so a replay has the same."""
+        if not tracing.kept(trace):
+            return trace
+        own = tracing.child(trace, ids.derived(item.cause, f"{self._stage}:span").replace("-", "")[:16])
+        if own != self._reported:
+            self._reported = own
+            place: tracing.Attributes = {
+                "messaging.system": "kafka",
+                "messaging.destination.name": item.topic,
+                "messaging.destination.partition.id": str(item.partition),
+                "messaging.kafka.offset": item.offset,
+            }
+            name = f"{self._stage} process {item.topic}"
+            tracing.report(name, tracing.CONSUMER, own, trace, item.time * 1_000_000, 0, place)
+        return own
