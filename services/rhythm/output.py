@@ -47,7 +47,9 @@ def records(touch: Touch, member_key: str, member_id: str, attempt: int, v: Verd
         "version": touch.version,
         "workspace": touch.workspace,
     }
-    yield Emit(topics.DECISIONS, member_key, _canonical.encode(decision), "decision.made", id, member_id)
+    said = v.verdict if v.verdict == "send" else f"{v.verdict} {v.reason}"
+    body = _canonical.encode(decision)
+    yield Emit(topics.DECISIONS, member_key, body, "decision.made", id, member_id, tally=said)
     if v.verdict == "send":
         send = Send(
             workspace=touch.workspace,

@@ -58,7 +58,7 @@ def test_ports_are_unique():
 
 
 def test_compose_runs_the_same_processes(compose):
-    beside = {"kafka", "redis", "topics", "prometheus"}
+    beside = {"kafka", "redis", "topics", "prometheus", "grafana"}
     assert set(compose["services"]) - beside == {p.name for p in topology.PROCESSES}
 
 

@@ -14,7 +14,8 @@ class Emit(msgspec.Struct, frozen=True):
 
     `type` and `id` become the CloudEvents headers ce_type and ce_id; `subject` is the member id.
     `partition` only for records that go to a stated partition (state-like copies); otherwise
-    the key decides. `time` (ms) defaults to the `now` of the cause.
+    the key decides. `time` (ms) defaults to the `now` of the cause. `tally` names what it is counted as
+    in rondo_stream_tally_total, once it has committed: a few fixed words, never a value of a member.
     """
 
     topic: str
@@ -25,6 +26,7 @@ class Emit(msgspec.Struct, frozen=True):
     subject: str = ""
     partition: int | None = None
     time: int | None = None
+    tally: str = ""
 
 
 class Save(msgspec.Struct, frozen=True):

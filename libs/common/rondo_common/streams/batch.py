@@ -255,10 +255,15 @@ def count(stage: str, w: Work) -> None:
     for topic, n in w.done.items():
         metrics.RECORDS.labels(stage, topic).inc(n)
     topics: dict[str, int] = {}
+    said: dict[str, int] = {}
     for out in d.outs:
         topics[out.emit.topic] = topics.get(out.emit.topic, 0) + 1
+        if out.emit.tally:
+            said[out.emit.tally] = said.get(out.emit.tally, 0) + 1
     for topic, n in topics.items():
         metrics.EMITTED.labels(stage, topic).inc(n)
+    for what, n in said.items():
+        metrics.TALLY.labels(stage, what).inc(n)
     for reason, n in d.drops.items():
         metrics.DROPPED.labels(stage, reason).inc(n)
     for dead in d.dead:

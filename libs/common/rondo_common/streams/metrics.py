@@ -5,6 +5,7 @@ from rondo_common import telemetry
 INPUTS = telemetry.counter("rondo_stream_inputs_total", "Inputs handled, by kind", ("stage", "kind"))
 RECORDS = telemetry.counter("rondo_stream_records_total", "Records handled, by topic", ("stage", "topic"))
 EMITTED = telemetry.counter("rondo_stream_emitted_total", "Records written, by topic", ("stage", "topic"))
+TALLY = telemetry.counter("rondo_stream_tally_total", "Records written, by what they say", ("stage", "what"))
 DROPPED = telemetry.counter("rondo_stream_dropped_total", "Inputs with nothing to do, by reason", ("stage", "reason"))
 DEAD = telemetry.counter("rondo_stream_dead_letters_total", "Dead letters, by reason", ("stage", "reason"))
 WAITS = telemetry.counter("rondo_stream_waits_total", "Records offered too early", ("stage",))
