@@ -32,11 +32,12 @@ $(GENERATED): $(PROTOS) $(INSTALLED)
 	@test -z "$(PROTOS)" || $(PY) -m grpc_tools.protoc -Iprotos --python_out=protos --grpc_python_out=protos --pyi_out=protos $(PROTOS)
 	@touch $@
 
-lint: install protos ## Style, import law, proto style
+lint: install protos ## Style, import law, protos: style and promise
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/buf lint protos
+	$(BIN)/buf breaking protos --against protos/baseline.binpb
 
 format: install ## Put all files into the one style
 	$(BIN)/ruff check --fix .
@@ -44,7 +45,7 @@ format: install ## Put all files into the one style
 
 # Two sessions: the second runs the whole stack and kills processes.
 PARTS := tests/unit tests/contract tests/architecture tests/guide tests/integration
-WHOLE := tests/e2e tests/browser tests/chaos
+WHOLE := tests/e2e tests/conformance tests/browser tests/chaos
 
 test: lint ## Everything CI runs (ARGS="tests/unit/rhythm -x": only these)
 ifdef ARGS
@@ -63,8 +64,8 @@ up: install protos ## Start the whole stack in the foreground (ARGS="--detach --
 down: install ## Stop the stack
 	@$(BIN)/rondo down $(ARGS)
 
-stress: install protos ## The chaos tests alone: kills and flushes under load
-	$(PY) -m pytest -m chaos --durations=10 $(ARGS)
+stress: install protos ## Faults at size: a line each (ARGS="4 18 --events 20000": only these, smaller)
+	$(PY) -m tests.stress $(ARGS)
 
 bench: install protos ## Measure beside the numbers of the design (prints ratios)
 	@$(BIN)/rondo bench $(ARGS)

@@ -112,9 +112,14 @@ class CampaignBody(_Strict, frozen=True):
         return parse_duration(self.trigger.delay) if self.trigger and self.trigger.delay else 0
 
     @property
+    def several(self) -> bool:
+        """Whether each channel gets a touch of its own."""
+        return self.channel_rule == "all"
+
+    @property
     def touches_each(self) -> int:
         """Touches a member."""
-        return len(self.channels) if self.channel_rule == "all" else 1
+        return len(self.channels) if self.several else 1
 
 
 class EmailPart(_Strict, frozen=True):
@@ -172,10 +177,11 @@ class TemplateBody(_Strict, frozen=True):
 
 
 @lru_cache(maxsize=4096)
-def _read(raw: bytes) -> CampaignBody:
+def campaign_from(raw: bytes) -> CampaignBody:
+    """The body of a campaign's version from its JSON, read once."""
     return msgspec.json.decode(raw, type=CampaignBody)
 
 
 def campaign_of(definition: Definition) -> CampaignBody:
     """The body of a campaign's version, read once. What is stored was validated when it was put."""
-    return _read(bytes(definition.body))
+    return campaign_from(bytes(definition.body))

@@ -6,7 +6,8 @@
     g:cut:<workspace>:<campaign>   Cut           when the campaign was cancelled last
     g:janitor                      Janitor       that the daily cleaning is set up
     m:<workspace>:<member>         MemberState
-    t:<touch id>                   TouchState    at the partition that emitted the touch
+    t:<touch id>                   TouchState    at the partition that emitted the touch; of a broadcast only
+                                                 once more is known than that it may go (touch_progress)
     r:<workspace>:<run>            RunShare      any other run
     d:<id>:<member>                Marker        a command from a plain producer was handled
     a:<workspace>:<member>         Absorbed      members merged into this one

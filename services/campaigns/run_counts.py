@@ -3,7 +3,7 @@
 from msgspec.structs import replace
 
 from services.campaigns.model import RunShare, TouchState
-from services.campaigns.touch_progress import OPEN, WITH_REASONS, Report, engagement_bit
+from services.campaigns.touch_progress import OPEN, WITH_REASONS, Report, came_from, engagement_bit
 
 RATE_WINDOW_S = 10
 
@@ -20,13 +20,33 @@ def planned(share: RunShare, touches: int, now: int, members: int = 1) -> RunSha
     )
 
 
-def advance(share: RunShare, touch: TouchState, report: Report, now: int) -> tuple[RunShare, TouchState] | None:
-    """What a report about a touch changes; None when it says nothing new."""
+def let_through(share: RunShare, now: int) -> RunShare:
+    """The gate's first decision about a broadcast's touch was to send it. A count may be below zero until
+    the other topic is read as far; `shown` evens that out."""
+    return replace(share, counts=_moved(share.counts, "pending", "queued"), changed_at=max(now, share.changed_at))
+
+
+def shown(counts: dict[str, int]) -> dict[str, int]:
+    """Counts without those below zero: what pending lacks, queued has too many, or the other way round."""
+    if all(n >= 0 for n in counts.values()):
+        return counts
+    left = on_their_way_of(counts)
+    rest = {b: n for b, n in counts.items() if b not in ("pending", "queued")}
+    return {**rest, ("queued" if counts.get("pending", 0) < 0 else "pending"): left} if left else rest
+
+
+def advance(
+    share: RunShare, touch: TouchState, report: Report, now: int, kept: bool = True
+) -> tuple[RunShare, TouchState] | None:
+    """What a report about a touch changes; None when it says nothing new. `kept`: something is kept of
+    each touch of this run from its beginning."""
     known = Report(touch.attempt, touch.rank, touch.reason, touch.bucket)
     if report <= known:
         return None
     at = max(now, touch.at)
     after = replace(touch, attempt=report.attempt, rank=report.rank, bucket=report.bucket, reason=report.reason, at=at)
+    if not kept and not known.attempt:
+        known = known._replace(bucket=came_from(report))
     if (known.bucket, known.reason) == (report.bucket, report.reason):
         return share, after
     reasons = share.reasons
@@ -54,7 +74,11 @@ def outstanding(share: RunShare) -> int:
 
 def on_their_way(share: RunShare) -> int:
     """Touches that are undecided, or let through and not yet delivered."""
-    return share.counts.get("pending", 0) + share.counts.get("queued", 0)
+    return on_their_way_of(share.counts)
+
+
+def on_their_way_of(counts: dict[str, int]) -> int:
+    return counts.get("pending", 0) + counts.get("queued", 0)
 
 
 def _moved(counts: dict[str, int], old: str | None, new: str | None, by: int = 1) -> dict[str, int]:

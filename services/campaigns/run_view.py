@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from rondo_common.clock import iso
 from services.campaigns.model import RunShare
-from services.campaigns.run_counts import RATE_WINDOW_S, outstanding
+from services.campaigns.run_counts import RATE_WINDOW_S, outstanding, shown
 from services.campaigns.touch_progress import BUCKETS, WITH_REASONS
 
 
@@ -42,6 +42,7 @@ def run_view(facts: RunFacts, parts: Sequence[Part], now: int) -> dict[str, Any]
         engagement.update(share.engagement)
         for bucket, by in share.reasons.items():
             reasons[bucket].update(by)
+    counts = Counter(shown(counts))
     status = _status(facts, parts, now)
     rate = _rate(shares, now)
     left = counts["pending"] + counts["queued"]

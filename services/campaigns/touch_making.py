@@ -1,17 +1,22 @@
 """The touches of one member of a run. Pure."""
 
 from collections.abc import Iterator
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import msgspec
 
 from rondo_common import active, ids, topics
 from rondo_common.clock import iso
 from rondo_common.outcomes import Emit, Outcome, Save
-from rondo_common.records import Touch
+from rondo_common.records import Definition, Touch
 from rondo_common.stage import States
-from services.campaigns.bodies import CampaignBody
+from services.campaigns.bodies import CampaignBody, campaign_from, campaign_of
 from services.campaigns.model import RunShare, TouchState, touch_key
 
 STEP = "main"
+OCCURRENCE = "1"
+"""Of a broadcast's touches."""
 TOUCH_TYPE = "touch.planned"
 
 
@@ -40,38 +45,112 @@ def make_touches(
     """Write the touch of a member, under channel_rule `all` one a channel, and note each as pending.
     `at` (ms) is when the gate is to decide; `data` and `event` are Raw or None."""
     version = template_version(states, workspace, body.template)
-    expires = body.expires_ms
-    several = body.channel_rule == "all"
-    listed: list[str] = [*body.channels]
-    for channels in [[c] for c in listed] if several else [listed]:
-        id = ids.touch_id(run.run_id, STEP, member_id, occurrence, channels[0] if several else None)
-        touch = Touch(
-            workspace=workspace,
-            touch_id=id,
-            run_id=run.run_id,
-            campaign=run.campaign,
-            version=run.version,
-            step=STEP,
-            member_id=member_id,
-            occurrence=occurrence,
-            class_=body.class_,
-            topic=body.topic,
-            lane=lane,
-            channels=channels,
-            channel_rule=body.channel_rule,
-            decide_at=iso(at),
-            template=body.template,
-            template_version=version,
-            priority=body.priority,
-            value=body.value,
-            not_after=iso(at + expires) if expires else None,
-            tags=body.tags,
-            data=data,
-            event=event,
-        )
+    for channels in _each(body):
+        id = ids.touch_id(run.run_id, STEP, member_id, occurrence, channels[0] if body.several else None)
+        touch = _touch(workspace, run, body, channels, occurrence, at, lane, version, data)
+        touch.touch_id, touch.member_id, touch.event = id, member_id, event
         key = ids.member_key(workspace, member_id)
         yield Emit(topics.touches(lane), key, touch, TOUCH_TYPE, id, member_id)
         yield Save(touch_key(id), TouchState(run.run_id, at=now))
+
+
+def broadcast_touches(
+    states: States, workspace: str, run: RunShare, definition: Definition, member_id: str
+) -> Iterator[Outcome]:
+    """The touches of a broadcast, whose campaign's version is `definition`, for one member. No state is kept for them: that they are pending follows
+    from the share, which counts them (see `touch_progress`)."""
+    body = campaign_of(definition)
+    version = template_version(states, workspace, body.template)
+    data = None if run.data is None else bytes(run.data)
+    campaign = run.campaign, run.version, bytes(definition.body)
+    moulds = _moulds(workspace, run.run_id, run.due, run.lane, version, data, *campaign)
+    key = ids.member_key(workspace, member_id)
+    topic = topics.touches(run.lane)
+    for mould in moulds:
+        id = ids.touch_id(run.run_id, STEP, member_id, OCCURRENCE, mould.channel)
+        value = b"".join((mould.head, id.encode(), mould.middle, member_id.encode(), mould.tail))
+        yield Emit(topic, key, value, TOUCH_TYPE, id, member_id)
+
+
+class Mould(NamedTuple):
+    """A run's touch as JSON with two gaps, for the touch's id and the member's. `channel` only where the
+    touch is one of several."""
+
+    channel: str | None
+    head: bytes
+    middle: bytes
+    tail: bytes
+
+
+@lru_cache(maxsize=256)
+def _moulds(
+    workspace: str,
+    run_id: str,
+    due: int,
+    lane: str,
+    template: int | None,
+    data: bytes | None,
+    campaign: str,
+    version: int,
+    content: bytes,
+) -> tuple[Mould, ...]:
+    """Made once a run: what differs between members is only the two ids (encoding each touch took a third
+    of an expansion's time)."""
+    body = campaign_from(content)
+    run = RunShare(run_id, campaign, version, "broadcast", "expanding", due, due=due)
+    raw = None if data is None else msgspec.Raw(data)
+    made = []
+    for channels in _each(body):
+        touch = _touch(workspace, run, body, channels, OCCURRENCE, due, lane, template, raw)
+        touch.touch_id, touch.member_id = "<touch>", "<member>"
+        head, _, rest = msgspec.json.encode(touch).partition(b"<touch>")
+        middle, _, tail = rest.partition(b"<member>")
+        made.append(Mould(channels[0] if body.several else None, head, middle, tail))
+    return tuple(made)
+
+
+def _each(body: CampaignBody) -> list[list[str]]:
+    """The channels of each touch of one member."""
+    listed: list[str] = [*body.channels]
+    return [[c] for c in listed] if body.several else [listed]
+
+
+def _touch(
+    workspace: str,
+    run: RunShare,
+    body: CampaignBody,
+    channels: list[str],
+    occurrence: str,
+    at: int,
+    lane: str,
+    template: int | None,
+    data: Any,
+) -> Touch:
+    """A touch of a run without the ids of touch and member."""
+    expires = body.expires_ms
+    return Touch(
+        workspace=workspace,
+        touch_id="",
+        run_id=run.run_id,
+        campaign=run.campaign,
+        version=run.version,
+        step=STEP,
+        member_id="",
+        occurrence=occurrence,
+        class_=body.class_,
+        topic=body.topic,
+        lane=lane,
+        channels=channels,
+        channel_rule=body.channel_rule,
+        decide_at=iso(at),
+        template=body.template,
+        template_version=template,
+        priority=body.priority,
+        value=body.value,
+        not_after=iso(at + expires) if expires else None,
+        tags=body.tags,
+        data=data,
+    )
 
 
 def end_marker(states: States, workspace: str, run: RunShare, body: CampaignBody) -> Emit:

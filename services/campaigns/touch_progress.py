@@ -18,6 +18,10 @@ by how much the report says, then by its reason. A maximum does not depend on or
 
 A bounce after the provider accepted changes no bucket (sent = the provider accepted, WIRE 7): it is
 counted as engagement.
+
+Of a broadcast's touch nothing is kept while it goes the usual way: it is pending because the share
+counts it, and the `send` of its first decision only moves one from pending to queued. Its state begins with
+the first other report; `came_from` says out of which bucket that one takes it.
 """
 
 from typing import NamedTuple
@@ -39,6 +43,10 @@ LAST_GATE = frozenset(
 fail."""
 
 
+_FIRST_DELIVERY = 4
+"""Rank from which on reports are delivery's."""
+
+
 class Report(NamedTuple):
     """One report about a touch. Compares as the order above; `reason` is "" for buckets without."""
 
@@ -49,6 +57,15 @@ class Report(NamedTuple):
 
 
 WRITTEN = Report(0, 0, "", "pending")
+
+
+def came_from(report: Report) -> str:
+    """Bucket in which a broadcast's touch is counted that nothing is kept of, when `report` comes. Each topic
+    is in order for itself: delivery's word on the first attempt, or a second decision that follows no
+    deferral, means that the first decision was `send`, which counts it as queued whenever it is read. A
+    delivery of a later attempt means a deferral that is not read yet, and will change nothing when it is."""
+    by_delivery = report.rank >= _FIRST_DELIVERY
+    return "queued" if by_delivery == (report.attempt == 1) else "pending"
 
 
 def decided(attempt: int, verdict: str, reason: str | None) -> Report:

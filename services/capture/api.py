@@ -96,7 +96,7 @@ def routes(inbox: Inbox, acts: Acts) -> list[Route]:
         return JSONResponse(inbox.stats(request.query_params.get("workspace")))
 
     async def clear(request: Request) -> Response:
-        inbox.clear()
+        inbox.clear(request.query_params.get("workspace") or None)
         return Response(status_code=204)
 
     base = "/v1/inbox/messages"

@@ -33,9 +33,11 @@ class Message(msgspec.Struct, omit_defaults=True):
 
 
 class Stored(msgspec.Struct):
-    """One line of inbox.log: a message, or the mark that all before it were deleted."""
+    """One line of inbox.log: a message, or the mark that all before it (of `workspace`, if given) were
+    deleted."""
 
     message: Message | None = None
+    workspace: str | None = None
 
 
 def view(m: Message) -> dict[str, Any]:

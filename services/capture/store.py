@@ -29,7 +29,7 @@ class Inbox:
         self._path = path / "inbox.log"
         for stored in self._read():
             if stored.message is None:
-                self._messages.clear()
+                self._forget(stored.workspace)
             else:
                 self._messages[stored.message.id] = stored.message
         self._log = open(self._path, "ab", buffering=0)  # noqa: SIM115 - open for the process's life
@@ -72,9 +72,14 @@ class Inbox:
     def by_provider_id(self, provider_id: str) -> Message | None:
         return next((m for m in self._messages.values() if m.provider_id == provider_id), None)
 
-    def clear(self) -> None:
-        self._append(Stored(None))
-        self._messages.clear()
+    def clear(self, workspace: str | None = None) -> None:
+        """Delete all messages, or those of a workspace."""
+        self._append(Stored(workspace=workspace))
+        self._forget(workspace)
+
+    def _forget(self, workspace: str | None) -> None:
+        kept = {} if workspace is None else {i: m for i, m in self._messages.items() if not _of(m, workspace)}
+        self._messages = kept
 
     def find(
         self,
@@ -102,7 +107,7 @@ class Inbox:
                 or (to and m.to.lower() != to.lower())
                 or (run_id and m.args.get("r") != run_id)
                 or (campaign and m.args.get("c") != campaign)
-                or (workspace and m.args.get("w", workspace) != workspace)
+                or (workspace and not _of(m, workspace))
                 or (since is not None and m.at < since)
                 or (wanted and wanted not in _searched(m))
             ):
@@ -114,7 +119,7 @@ class Inbox:
 
     def stats(self, workspace: str | None = None) -> dict[str, object]:
         """Totals; `repeats` counts messages beyond the first of one touch."""
-        messages = [m for m in self._messages.values() if not workspace or m.args.get("w", workspace) == workspace]
+        messages = [m for m in self._messages.values() if not workspace or _of(m, workspace)]
         touches = Counter(m.args["t"] for m in messages if m.args.get("t"))
         return {
             "total": len(messages),
@@ -122,6 +127,11 @@ class Inbox:
             "repeats": sum(n - 1 for n in touches.values()),
             "by_channel": dict(Counter(m.channel for m in messages)),
         }
+
+
+def _of(m: Message, workspace: str) -> bool:
+    """Whether a workspace may see it: its own, or one that says nothing of its cause."""
+    return m.args.get("w", workspace) == workspace
 
 
 def _searched(m: Message) -> str:

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from rondo_common import lifecycle, rpc
+from rondo_common import faust_watch, lifecycle, rpc
 from rondo_common.clock import system_clock
 from rondo_common.lifecycle import Life
 from rondo_common.settings import Settings
@@ -36,6 +36,7 @@ async def start(life: Life, settings: Settings) -> None:
     await life.grpc(servicer, port=settings.grpc_port, ready=ready)
     life.on_stop(agents.app.stop)
     life.task("faust", _run(agents))
+    life.task("watchdog", faust_watch.watch(lambda: agents.app.consumer))
 
 
 async def _run(agents: Agents) -> None:

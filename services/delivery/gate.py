@@ -6,6 +6,7 @@ suppressions of the partition are asked again (DESIGN 4.5), and the send's windo
 
 from collections.abc import Mapping
 from enum import StrEnum
+from functools import lru_cache
 
 import msgspec
 
@@ -14,6 +15,9 @@ from rondo_common.records import Send
 from services.delivery.model import MemberState
 
 MARKETING = "marketing"
+
+_ms = lru_cache(maxsize=4096)(from_iso)
+"""A broadcast's sends share their windows."""
 
 
 class Way(StrEnum):
@@ -76,9 +80,9 @@ def passage(send: Send, member: MemberState, stop: str | None, now: int, again: 
         return Passage(Way.CANCEL, "campaign_cancelled")
     if stop == "paused":
         return Passage(Way.HOLD, "campaign_paused")
-    if not again and now > from_iso(send.send_by):
+    if not again and now > _ms(send.send_by):
         return Passage(Way.RETURN, "window_passed")
-    due = from_iso(send.not_before)
+    due = _ms(send.not_before)
     if due > now:
         return Passage(Way.LATER, "not_before", due)
     reason = allowed(send, member)

@@ -2,6 +2,7 @@
 
 import asyncio
 import heapq
+from collections.abc import Callable
 from itertools import count
 from typing import Any
 
@@ -16,12 +17,17 @@ class Line:
     def __init__(self) -> None:
         self._heap: list[tuple[int, int, Any]] = []
         self._order = count()
+        self._returned = count(-1, -1)
 
     def __len__(self) -> int:
         return len(self._heap)
 
     def put(self, lane: str, item: Any) -> None:
         heapq.heappush(self._heap, (_RANK.get(lane, len(_RANK)), next(self._order), item))
+
+    def put_back(self, lane: str, item: Any) -> None:
+        """Before all others of its lane: it was taken, and did not begin."""
+        heapq.heappush(self._heap, (_RANK.get(lane, len(_RANK)), next(self._returned), item))
 
     def take(self) -> Any:
         """The first in line; IndexError when nobody waits."""
@@ -33,42 +39,68 @@ class Places:
     to another, so that a few slow addresses stop nobody; at most `most` calls at a time in all.
     `freed` is called when room may have come."""
 
-    def __init__(self, usual: int, most: int, slow_after: float, freed: Any):
+    def __init__(self, usual: int, most: int, slow_after: float, freed: Callable[[], None]):
         self._usual = usual
         self._most = max(most, usual)
         self._slow_after = slow_after
         self._freed = freed
+        self._taken: set[Place] = set()
         self._quick = 0
-        self.open = 0
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def open(self) -> int:
+        return len(self._taken)
 
     def free(self) -> int:
-        return min(self._usual - self._quick, self._most - self.open)
+        return min(self._usual - self._quick, self._most - len(self._taken))
 
     def enter(self) -> "Place":
         """Take a place; `leave` it at the end."""
+        place = Place(self)
+        self._taken.add(place)
         self._quick += 1
-        self.open += 1
-        return Place(self)
+        place.renew()
+        if self._timer is None:
+            self._look_later()
+        return place
+
+    def _look_later(self) -> None:
+        # one timer for all: a timer for each call costs more than the call's own bookkeeping
+        self._timer = asyncio.get_running_loop().call_later(self._slow_after / 4, self._look)
+
+    def _look(self) -> None:
+        self._timer = None
+        since = asyncio.get_running_loop().time() - self._slow_after
+        slow = [p for p in self._taken if p.quick and p.began <= since]
+        for place in slow:
+            place.quick = False
+            self._quick -= 1
+            place.on_slow()
+        if slow:
+            self._freed()
+        if self._taken:
+            self._look_later()
 
 
 class Place:
-    """One call's place."""
+    """Room for one call at a time, one after the other: `renew` begins the next. `quick` until one turns
+    out to be slow; `on_slow` is called then."""
 
-    __slots__ = ("_places", "_quick", "_timer")
+    __slots__ = ("_loop", "_places", "began", "on_slow", "quick")
 
     def __init__(self, places: Places):
         self._places = places
-        self._quick = True
-        self._timer = asyncio.get_running_loop().call_later(places._slow_after, self._slow)
+        self._loop = asyncio.get_running_loop()
+        self.quick = True
+        self.began = 0.0
+        self.on_slow: Callable[[], None] = lambda: None
 
-    def _slow(self) -> None:
-        self._quick = False
-        self._places._quick -= 1
-        self._places._freed()
+    def renew(self) -> None:
+        self.began = self._loop.time()
 
     def leave(self) -> None:
-        self._timer.cancel()
-        self._places.open -= 1
-        if self._quick:
+        self._places._taken.discard(self)
+        if self.quick:
             self._places._quick -= 1
         self._places._freed()

@@ -55,8 +55,8 @@ class Held(msgspec.Struct, frozen=True):
 
 
 class Worker(msgspec.Struct, frozen=True):
-    """Global `g:worker` of a partition. `gen` rises with each assignment, and when the marks in Redis
-    were lost: a `submitting` of an older generation was left over by a predecessor."""
+    """Global `g:worker` of a partition. `gen` rises with each assignment: a `submitting` of an older
+    generation was left over by a predecessor."""
 
     gen: int = 0
 
@@ -78,6 +78,9 @@ class Message(msgspec.Struct, frozen=True):
     args: dict[str, str] = {}
     at: int = 0
     """ms; becomes the Date header."""
+    text_pieces: list[str] = []
+    html_pieces: list[str] = []
+    """What `text` and `html` of a rendered template are made of, for writing them as MIME; may be empty."""
 
 
 class Call(msgspec.Struct, frozen=True):
@@ -92,6 +95,8 @@ class Call(msgspec.Struct, frozen=True):
     lane: str
     address_id: str
     message: Message
+    trace: str = ""
+    """traceparent of the send, for the span of the call."""
 
 
 class Lookup(msgspec.Struct, frozen=True):
@@ -145,8 +150,6 @@ class Verdict(StrEnum):
     UNKNOWN = "unknown"
     BLOCKED = "blocked"
     """The member's STOP came first."""
-    LOST = "lost"
-    """The partition's marks are gone (Redis was emptied): begin a new generation."""
 
 
 class Answer(msgspec.Struct, omit_defaults=True, frozen=True):

@@ -28,6 +28,8 @@ _MEMBER = {
     "consent.changed": "consent.changed",
     "inbound.received": "inbound.received",
 }
+INSIDE = frozenset({"track", "page", "screen", "group", "traits.late", "consent.late"})
+"""Kinds of member event that are not told: CRMs sent them themselves, or see them in another."""
 _DELIVERY = {
     "accepted": "message.sent",
     "delivered": "message.delivered",

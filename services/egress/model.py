@@ -22,7 +22,8 @@ class Queued(msgspec.Struct, omit_defaults=True):
 
 
 class Call(msgspec.Struct, frozen=True):
-    """A webhook call to make: the task of the effector."""
+    """A webhook call to make: the task of the effector. Until `old_secret_until` (ms) the secret of the
+    generation before signs too."""
 
     workspace: str
     webhook: str
@@ -30,6 +31,7 @@ class Call(msgspec.Struct, frozen=True):
     secret_generation: int
     event_id: str
     body: bytes
+    old_secret_until: int = 0
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -42,9 +44,11 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 class Webhook(msgspec.Struct, omit_defaults=True):
-    """Body of a webhook's definition."""
+    """Body of a webhook's definition. `generation` counts its secrets; `old_secret_until` is set when one
+    was replaced."""
 
     url: str
     types: list[str] = msgspec.field(default_factory=lambda: ["*"])
     generation: int = 1
+    old_secret_until: str | None = None
     disabled: bool = False

@@ -48,7 +48,6 @@ class WebhookEffector(AsyncEffector):
             ip, host, port = await asyncio.to_thread(check, call.url, self._allow_private)
         except Refused as e:
             return Answer(False, detail=str(e))
-        signer = Signer(webhook_secret(self._secret, call.workspace, call.webhook, call.secret_generation))
         at = datetime.fromtimestamp(self._clock.now() // 1000, UTC)
         headers = {
             "content-type": "application/json",
@@ -56,7 +55,7 @@ class WebhookEffector(AsyncEffector):
             "user-agent": "Rondo-Webhooks/1",
             "webhook-id": call.event_id,
             "webhook-timestamp": str(int(at.timestamp())),
-            "webhook-signature": signer.sign(call.event_id, at, call.body.decode()),
+            "webhook-signature": self._signatures(call, at),
         }
         parts = urlsplit(call.url)
         place = f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}"
@@ -66,3 +65,11 @@ class WebhookEffector(AsyncEffector):
         except httpx.HTTPError as e:
             return Answer(False, detail=type(e).__name__)
         return Answer(200 <= answer.status_code < 300, answer.status_code, answer.status_code == 410)
+
+    def _signatures(self, call: Call, at: datetime) -> str:
+        """The webhook-signature header: while a secret is being replaced, one by each of the two."""
+        generations = [call.secret_generation]
+        if self._clock.now() < call.old_secret_until:
+            generations.append(call.secret_generation - 1)
+        secrets = (webhook_secret(self._secret, call.workspace, call.webhook, g) for g in generations)
+        return " ".join(Signer(secret).sign(call.event_id, at, call.body.decode()) for secret in secrets)

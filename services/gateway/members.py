@@ -11,13 +11,18 @@ from rondo_protos.profiles.v1 import profiles_pb2
 ID_TYPES = ("id", "email", "phone", "anonymous_id", "member_id", "telegram_chat_id")
 
 
+def choice_of(request: Request, name: str, choices: tuple[str, ...]) -> str | None:
+    """A parameter that is one of some words, None when absent; Problem 422 for another."""
+    given = request.query_params.get(name)
+    if given is not None and given not in choices:
+        where = [invalid(f"/{name}", f"unknown_{name}", "one of " + ", ".join(choices))]
+        raise Problem(422, "invalid-request", f"The {name} is not valid", errors=where)
+    return given
+
+
 def id_type_of(request: Request) -> str:
     """The id_type parameter, `id` when absent; Problem 422 for an unknown one."""
-    kind = request.query_params.get("id_type", "id")
-    if kind not in ID_TYPES:
-        where = [invalid("/id_type", "unknown_id_type", "one of " + ", ".join(ID_TYPES))]
-        raise Problem(422, "invalid-request", "The id_type is not valid", errors=where)
-    return kind
+    return choice_of(request, "id_type", ID_TYPES) or "id"
 
 
 async def find(request: Request, workspace: str, id: str, id_type: str | None = None) -> Any:

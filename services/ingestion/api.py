@@ -24,6 +24,7 @@ from services.ingestion.imports.api import MAX_UPLOAD, Imports
 from services.ingestion.imports.jobs import Jobs
 from services.ingestion.imports.runner import Runner
 from services.ingestion.intake import Intake
+from services.ingestion.openapi import document
 from services.ingestion.sink import Sink
 
 _TWIML = '<?xml version="1.0" encoding="UTF-8"?><Response></Response>'
@@ -55,11 +56,16 @@ def build(settings: Settings, sink: Sink, keys: Keys, clock: Clock, marks: StopM
         *lifecycle.health_routes(sink.ready),
         *imports.routes(),
         *callback_routes(settings, recorder),
+        Route("/openapi.json", _described, methods=["GET"]),
     ]
     app = Starlette(routes=routes)
     app.router.redirect_slashes = False
     web.install(app, max_body=MAX_UPLOAD)
     return Application(Door(app, intake, keys), runner)
+
+
+async def _described(_: Request) -> Response:
+    return web.json_response(document())
 
 
 def callback_routes(settings: Settings, recorder: Recorder) -> list[BaseRoute]:

@@ -8,11 +8,12 @@ application behind (api.py). What goes wrong is the same problem document as eve
 import base64
 import binascii
 import random
+import time
 
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from rondo_common import telemetry, web
+from rondo_common import telemetry, tracing, web
 from rondo_common.keys import Keys
 from rondo_common.problems import Problem, unavailable
 from services.ingestion import body as bodies
@@ -95,6 +96,7 @@ class Door:
             return
         headers = dict(scope["headers"])
         trace, parent = _trace(headers.get(b"traceparent"))
+        arrived = time.time_ns() if tracing.on() else 0
         try:
             method = scope["method"]
             if method == "OPTIONS":
@@ -118,6 +120,8 @@ class Door:
             await self._refuse(failed, call, trace, scope, receive, send)
             return
         _OK[call].inc()
+        if arrived:
+            _report(call, headers, parent, arrived, 200)
         started = {"type": "http.response.start", "status": 200}
         await send({**started, "headers": [*_HEADERS, (b"x-request-id", trace.encode())]})
         await send({"type": "http.response.body", "body": _SUCCESS})
@@ -173,6 +177,12 @@ class Door:
 _bits = random.Random().getrandbits
 """Ids of traces only: nothing rests on nobody guessing them."""
 _HEX = frozenset(b"0123456789abcdef")
+
+
+def _report(call: str, headers: dict[bytes, bytes], own: str, arrived: int, status: int) -> None:
+    """The span of a call that was taken: `own` is what its records carry, the caller's header is above it."""
+    came = headers.get(b"traceparent", b"").decode("latin-1")
+    tracing.request("POST", "/v1/" + call, status, own, came if came[3:35] == own[3:35] else None, arrived)
 
 
 def _trace(traceparent: bytes | None) -> tuple[str, str]:

@@ -22,7 +22,8 @@ async def start(life: Life, settings: Settings) -> None:
     """Begin everything; returns once the port is open."""
     clock = Clock(settings.clock_file or None)
     sink = KafkaSink(settings.kafka, f"ingestion.{settings.slot}")
-    life.thread("kafka", sink.run, stop=sink.stop)
+    life.on_stop(sink.close)
+    life.task("kafka", sink.run())
     definitions = DefinitionStore(settings, clock)
     keys = Keys(settings, definitions)
     definitions.start()
@@ -31,4 +32,5 @@ async def start(life: Life, settings: Settings) -> None:
     life.on_stop(marks.aclose)
     application = api.build(settings, sink, keys, clock, marks)
     life.task("imports", application.runner.run())
-    await life.http(application.asgi, settings.http_port)
+    # nothing here asks for the caller's address, and looking for it costs a tenth of a small call
+    await life.http(application.asgi, settings.http_port, shared_port=settings.shared_port, behind_proxy=False)

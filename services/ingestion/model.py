@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import Any
+
+import msgspec
 
 KB = 1024
 MAX_EVENT = 32 * KB
@@ -68,8 +70,9 @@ class Arrival:
     """Whether each event must be looked through (validation.suspect)."""
 
 
-class Message(NamedTuple):
-    """One record for Kafka. `headers` as librdkafka takes them."""
+class Message(msgspec.Struct, gc=False):
+    """One record for Kafka. `headers` as librdkafka takes them. (A Struct is made in a third of a
+    NamedTuple's time, and the garbage collector need not look at it.)"""
 
     topic: str
     key: bytes

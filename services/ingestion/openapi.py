@@ -1,4 +1,4 @@
-"""This service's part of the OpenAPI document, as plain data: the gateway merges it into /openapi.json.
+"""This service's OpenAPI 3.1 document, as plain data; it answers GET /openapi.json with it.
 
 What is said here is what the code does; where Segment leaves a question open, the answer stands here.
 """
@@ -101,7 +101,14 @@ def _call(name: str) -> dict[str, Any]:
             "summary": _ABOUT[name],
             "description": _RULES,
             "security": [{"writeKey": []}],
-            "parameters": [{"name": "X-Strict-Mode", "in": "header", "schema": {"enum": ["1"]}}],
+            "parameters": [
+                {
+                    "name": "X-Strict-Mode",
+                    "in": "header",
+                    "schema": {"type": "string"},
+                    "description": "1: all or nothing",
+                }
+            ],
             "requestBody": {"required": True, "content": {"application/json": {"schema": schema}}},
             "responses": {
                 "200": {"description": "Kept", "content": {"application/json": {"schema": _SUCCESS}}},
@@ -122,6 +129,24 @@ _STATUS = {
         "rate_per_s": {"type": "number"},
         "errors_url": {"type": "string"},
     },
+}
+_ERROR = {
+    "type": "object",
+    "required": ["row", "code", "pointer", "detail"],
+    "properties": {"row": {"type": "integer"}, **{name: {"type": "string"} for name in ("code", "pointer", "detail")}},
+}
+_PAGE = {
+    "type": "object",
+    "required": ["data", "next_cursor"],
+    "properties": {"data": {"type": "array", "items": _ERROR}, "next_cursor": {"type": ["string", "null"]}},
+}
+_CALLBACKS = {
+    "sendgrid": {"204": {"description": "Kept"}},
+    "sendgrid-inbound": {"200": {"description": "Kept"}},
+    "twilio/status": {"204": {"description": "Kept"}},
+    "twilio/inbound": {"200": {"description": "Kept", "content": {"text/xml": {"schema": {"type": "string"}}}}},
+    "telegram": {"200": {"description": "Kept"}},
+    "whatsapp": {"501": _problem("Not served yet")},
 }
 
 
@@ -156,9 +181,7 @@ def _imports() -> dict[str, Any]:
                 "requestBody": {"required": True, "content": {"multipart/form-data": {"schema": form}}},
                 "responses": {
                     "202": {"description": "Under way", "content": {"application/json": {"schema": made}}},
-                    "401": _REFUSALS["401"],
-                    "413": _REFUSALS["413"],
-                    "415": _REFUSALS["415"],
+                    **{status: _REFUSALS[status] for status in ("400", "401", "413", "415")},
                     "422": _problem("A mapping that does not fit the file"),
                 },
             }
@@ -172,6 +195,7 @@ def _imports() -> dict[str, Any]:
                 "parameters": [id],
                 "responses": {
                     "200": {"description": "Its counts", "content": {"application/json": {"schema": _STATUS}}},
+                    "401": _REFUSALS["401"],
                     "404": _problem("No such import"),
                 },
             }
@@ -187,7 +211,12 @@ def _imports() -> dict[str, Any]:
                     {"name": "cursor", "in": "query", "schema": {"type": "string"}},
                     {"name": "limit", "in": "query", "schema": {"type": "integer", "minimum": 1, "maximum": 500}},
                 ],
-                "responses": {"200": {"description": "A page of them"}, "404": _problem("No such import")},
+                "responses": {
+                    "200": {"description": "A page of them", "content": {"application/json": {"schema": _PAGE}}},
+                    "401": _REFUSALS["401"],
+                    "404": _problem("No such import"),
+                    "422": _problem("A cursor that is not ours, or a limit out of range"),
+                },
             }
         },
     }
@@ -195,17 +224,53 @@ def _imports() -> dict[str, Any]:
 
 def openapi_paths() -> dict[str, Any]:
     """OpenAPI 3.1 `paths` of this service. They refer to the security scheme `writeKey` (HTTP Basic) and
-    the schema `Problem`, which the whole document defines."""
+    the schema `Problem`, which `document` defines."""
     paths = {f"/v1/{name}": _call(name) for name in CALLS} | _imports()
-    callbacks = ("sendgrid", "sendgrid-inbound", "twilio/status", "twilio/inbound", "telegram", "whatsapp")
-    for name in callbacks:
-        answer = {"501": _problem("Not served yet")} if name == "whatsapp" else {"2XX": {"description": "Kept"}}
-        paths[f"/v1/callbacks/{name}"] = {
-            "post": {
-                "operationId": "callback_" + name.replace("/", "_").replace("-", "_"),
-                "tags": ["callbacks"],
-                "summary": f"Provider callback: {name}",
-                "responses": {**answer, "403": _problem("A bad signature: nothing enters")},
-            }
+    for name, answer in _CALLBACKS.items():
+        shown = {
+            "tags": ["callbacks"],
+            "summary": f"Provider callback: {name}",
+            "security": [],
+            "responses": {
+                **answer,
+                "400": _problem("Not what this provider sends"),
+                "403": _problem("A bad signature: nothing enters"),
+                **{status: _REFUSALS[status] for status in ("413", "415", "503")},
+            },
         }
+        methods = ("get", "post") if name == "whatsapp" else ("post",)
+        id = "callback_" + name.replace("/", "_").replace("-", "_")
+        paths[f"/v1/callbacks/{name}"] = {m: {"operationId": f"{id}_{m}", **shown} for m in methods}
     return paths
+
+
+def document() -> dict[str, Any]:
+    """The whole document."""
+    error = {
+        "type": "object",
+        "required": ["pointer", "code", "detail"],
+        "properties": {name: {"type": "string"} for name in ("pointer", "code", "detail")},
+    }
+    problem = {
+        "type": "object",
+        "description": "RFC 9457",
+        "required": ["type", "title", "status"],
+        "properties": {
+            "type": {"type": "string"},
+            "title": {"type": "string"},
+            "status": {"type": "integer"},
+            "detail": {"type": "string"},
+            "errors": {"type": "array", "items": error},
+        },
+    }
+    key = {"type": "http", "scheme": "basic", "description": "The write key is the user; any password"}
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Rondo ingestion",
+            "version": "1.0.0",
+            "description": "Events in, as Segment's SDKs send them.",
+        },
+        "paths": openapi_paths(),
+        "components": {"schemas": {"Problem": problem}, "securitySchemes": {"writeKey": key}},
+    }

@@ -19,7 +19,31 @@ from services.ingestion.merging import merged, wanted
 from services.ingestion.model import MAX_DEPTH, MAX_EVENT, MAX_ID, MAX_NAME, TYPES, Arrival, Code, Refused
 from services.ingestion.times import instant, settled, written
 
+
+class _Call(msgspec.Struct, gc=False):
+    """What is read of a call; anything else in it is not kept. Types are looked at one by one, for
+    refusals with pointers."""
+
+    type: Any = None
+    userId: Any = None
+    anonymousId: Any = None
+    previousId: Any = None
+    groupId: Any = None
+    messageId: Any = None
+    event: Any = None
+    name: Any = None
+    category: Any = None
+    timestamp: Any = None
+    originalTimestamp: Any = None
+    sentAt: Any = None
+    context: Any = None
+    integrations: Any = None
+    properties: Any = None
+    traits: Any = None
+
+
 _decode = msgspec.json.Decoder().decode
+_decode_call = msgspec.json.Decoder(_Call).decode
 _MAX_INT = 2**64 - 1
 _MIN_INT = -(10**19) + 1
 
@@ -35,11 +59,10 @@ def taken(raw: bytes | msgspec.Raw, kind: str | None, arrival: Arrival) -> Event
     if len(memoryview(raw)) + arrival.shared_bytes > MAX_EVENT:
         raise Refused(Code.TOO_LARGE, "", f"an event has at most {MAX_EVENT} bytes, its batch's context included")
     call = _decoded(raw, arrival.suspect)
-    get = call.get
-    kind = kind or _kind(get("type"))
+    kind = kind or _kind(call.type)
 
-    user_id = _id(get("userId"), "/userId")
-    anonymous_id = _id(get("anonymousId"), "/anonymousId")
+    user_id = _id(call.userId, "/userId")
+    anonymous_id = _id(call.anonymousId, "/anonymousId")
     if user_id is not None:
         sender = sender_id(arrival.secret, "user_id", user_id)
     elif anonymous_id is not None:
@@ -47,7 +70,7 @@ def taken(raw: bytes | msgspec.Raw, kind: str | None, arrival: Arrival) -> Event
     else:
         raise Refused(Code.REQUIRED, "/userId", "userId or anonymousId is needed")
 
-    context = _object(get("context"), "/context")
+    context = _object(call.context, "/context")
     historical = arrival.historical
     if arrival.context:
         context = merged(arrival.context, context or {})
@@ -55,34 +78,34 @@ def taken(raw: bytes | msgspec.Raw, kind: str | None, arrival: Arrival) -> Event
         if type(marked) is not bool:
             raise Refused(Code.WRONG_TYPE, "/context/historical", "true or false")
         historical = historical or marked
-    integrations = _object(get("integrations"), "/integrations")
+    integrations = _object(call.integrations, "/integrations")
     if arrival.integrations:
         integrations = merged(arrival.integrations, integrations or {})
     if integrations and not wanted(integrations):
         return None
 
-    original, original_text = None, get("timestamp")
+    original, original_text = None, call.timestamp
     if original_text is None:
-        original_text = get("originalTimestamp")
+        original_text = call.originalTimestamp
         pointer = "/originalTimestamp"
     else:
         pointer = "/timestamp"
     if original_text is not None:
         original = instant(original_text, pointer)
     sent, sent_at = arrival.sent, arrival.sent_at
-    if (own := get("sentAt")) is not None:
+    if (own := call.sentAt) is not None:
         sent, sent_at = instant(own, "/sentAt"), own
     at = settled(original, sent, arrival.received)
 
-    properties = _object(get("properties"), "/properties")
-    traits = _object(get("traits"), "/traits")
-    name = previous_id = None
+    properties = _object(call.properties, "/properties")
+    traits = _object(call.traits, "/traits")
+    name = previous_id = group_id = None
     if kind == "track":
-        name = _name(get("event"), "/event", required=True)
+        name = _name(call.event, "/event", required=True)
         traits = None
     elif kind == "page" or kind == "screen":
-        name = _name(get("name"), "/name")
-        category = _name(get("category"), "/category")
+        name = _name(call.name, "/name")
+        category = _name(call.category, "/category")
         if category is not None:
             properties = {"category": category, **(properties or {})}
         traits = None
@@ -90,16 +113,15 @@ def taken(raw: bytes | msgspec.Raw, kind: str | None, arrival: Arrival) -> Event
         properties = None
         if kind == "alias":
             traits = None
-            previous_id = _needed(_id(get("previousId"), "/previousId"), "/previousId")
+            previous_id = _needed(_id(call.previousId, "/previousId"), "/previousId")
             _needed(user_id, "/userId")
-    group_id = _id(get("groupId"), "/groupId") if kind == "group" else None
-    if kind == "group":
-        _needed(group_id, "/groupId")
+        elif kind == "group":
+            group_id = _needed(_id(call.groupId, "/groupId"), "/groupId")
 
     return Event(
         arrival.workspace,
         kind,
-        _id(get("messageId"), "/messageId") or str(uuid.uuid4()),
+        _id(call.messageId, "/messageId") or str(uuid.uuid4()),
         sender,
         original_text if at == original and _canonical(original_text) else written(at),
         arrival.received_at,
@@ -145,20 +167,20 @@ def sender_of(raw: bytes | msgspec.Raw, secret: bytes) -> tuple[str | None, str 
     return None, message_id if type(message_id) is str else None
 
 
-def _decoded(raw: bytes | msgspec.Raw, suspect: bool) -> dict[str, Any]:
+def _decoded(raw: bytes | msgspec.Raw, suspect: bool) -> _Call:
     try:
-        call = _decode(raw)
+        call = _decode_call(raw)
+        data = bytes(raw)
+        if (suspect or data.count(b"{") + data.count(b"[") > MAX_DEPTH) and not _clean(whole := _decode(raw)):
+            look_through(whole)
     except RecursionError:
         raise Refused(Code.TOO_DEEP, "", f"at most {MAX_DEPTH} levels of nesting") from None
     except msgspec.ValidationError as e:
+        if bytes(raw).lstrip()[:1] != b"{":
+            raise Refused(Code.NOT_AN_OBJECT, "", "an event is a JSON object") from None
         raise Refused(Code.NUMBER, "", str(e)) from None
     except (msgspec.DecodeError, UnicodeDecodeError, OverflowError) as e:
         raise Refused(Code.NOT_JSON, "", str(e)) from None
-    if type(call) is not dict:
-        raise Refused(Code.NOT_AN_OBJECT, "", "an event is a JSON object")
-    data = bytes(raw)
-    if (suspect or data.count(b"{") + data.count(b"[") > MAX_DEPTH) and not _clean(call):
-        look_through(call)
     return call
 
 
@@ -226,12 +248,12 @@ def _kind(value: Any) -> str:
 
 
 def _id(value: Any, pointer: str) -> str | None:
-    if value is None:
-        return None
-    if type(value) is int:
+    if type(value) is not str:
+        if value is None:
+            return None
+        if type(value) is not int:
+            raise Refused(Code.WRONG_TYPE, pointer, "text or a whole number")
         value = str(value)
-    elif type(value) is not str:
-        raise Refused(Code.WRONG_TYPE, pointer, "text or a whole number")
     if len(value) > MAX_ID:
         raise Refused(Code.TOO_LONG, pointer, f"at most {MAX_ID} characters")
     return value if value and not value.isspace() else None

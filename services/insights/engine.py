@@ -3,6 +3,7 @@
 import os
 import tempfile
 import threading
+from collections.abc import Mapping
 from typing import Any
 
 _TEXT_FORMATS = ("JSONEachRow", "CSV", "TSV", "TabSeparated", "Values", "JSONCompactEachRow")
@@ -22,9 +23,16 @@ class Engine:
         self._session: Any = session.Session(folder)
         self._lock = threading.Lock()
 
-    def run(self, statement: str, body: bytes = b"", default_format: str = "TabSeparated") -> bytes:
+    def run(
+        self,
+        statement: str,
+        body: bytes = b"",
+        default_format: str = "TabSeparated",
+        parameters: Mapping[str, str] | None = None,
+    ) -> bytes:
         """The answer in the format the statement names, else `default_format`. `body` is the data of
-        an INSERT. QueryFailed with ClickHouse's message."""
+        an INSERT, `parameters` the values of {name:Type} in ClickHouse's escaped form. QueryFailed with
+        ClickHouse's message."""
         path = None
         try:
             if body:
@@ -36,7 +44,7 @@ class Engine:
                     target = head.strip().removesuffix("FORMAT").strip()
                     statement = f"{target} SELECT * FROM file('{path}', '{format_}')"
             with self._lock:
-                answer = self._session.query(statement, default_format)
+                answer = self._session.query(statement, default_format, params=dict(parameters or {}))
             return bytes(answer.bytes() or b"")
         except Exception as e:
             raise QueryFailed(str(e)) from e

@@ -9,13 +9,14 @@ from rondo_common.warehouse import Warehouse
 from rondo_protos.insights.v1 import insights_pb2 as pb
 from rondo_protos.insights.v1 import insights_pb2_grpc
 from services.insights import queries
+from services.insights.lag import Lag
 
 
 class Insights(insights_pb2_grpc.InsightsServiceServicer):
     """Answers from the warehouse; each question runs in a thread."""
 
-    def __init__(self, db: Warehouse):
-        self._db = db
+    def __init__(self, db: Warehouse, lag: Lag):
+        self._db, self._lag = db, lag
 
     async def GetTimeline(self, request: Any, context: Any) -> Any:
         data, following = await asyncio.to_thread(
@@ -50,3 +51,7 @@ class Insights(insights_pb2_grpc.InsightsServiceServicer):
     async def GetRunOutcomes(self, request: Any, context: Any) -> Any:
         found = await asyncio.to_thread(queries.run_outcomes, self._db, request.workspace, request.run_id)
         return pb.GetRunOutcomesResponse(outcomes_json=msgspec.json.encode(found))
+
+    async def CatchUp(self, request: Any, context: Any) -> Any:
+        behind = await self._lag.wait(list(request.topics), request.wait_ms / 1000)
+        return pb.CatchUpResponse(behind=behind)

@@ -12,6 +12,7 @@ from services.insights import protocol
 from services.insights.engine import Engine
 from services.insights.feed import Feed
 from services.insights.grpc_server import Insights
+from services.insights.lag import Lag
 
 
 async def start(life: Life, settings: Settings) -> None:
@@ -27,7 +28,7 @@ async def start(life: Life, settings: Settings) -> None:
     servicer = rpc.Servicer(
         insights_pb2,
         insights_pb2_grpc.add_InsightsServiceServicer_to_server,
-        Insights(Warehouse(settings.url_warehouse)),
+        Insights(Warehouse(settings.url_warehouse), Lag(settings, feed)),
     )
     await life.grpc(servicer, port=settings.grpc_port, ready=feed.ready)
     life.thread("feed", feed.run, stop=feed.stop)

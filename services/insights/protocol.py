@@ -21,6 +21,7 @@ _OWN = frozenset(
      "enable_http_compression", "http_zlib_compression_level", "http_write_exception_in_output_format",
      "wait_for_async_insert"}
 )  # fmt: skip
+_MOST_FIELD = 16 * 1024 * 1024
 _NAME = re.compile(r"[a-z_0-9]+")
 _FORMAT = re.compile(r"\bFORMAT\s+\w+\s*;?\s*$", re.IGNORECASE)
 _INSERT = re.compile(rb"\s*INSERT\s[^\n]*?\bFORMAT\s+\w+", re.IGNORECASE)
@@ -54,33 +55,33 @@ def _with_settings(statement: str, request: Request) -> str:
     return statement[: found.start()] + clause + " " + found[0] if found else statement + clause
 
 
-def _bound(statement: str, request: Request) -> str:
-    """Server-side parameters {name:Type}, written into the statement as quoted literals."""
-
-    def literal(match: re.Match[str]) -> str:
-        value = request.query_params.get("param_" + match[1])
-        if value is None:
-            return match[0]
-        quoted = "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
-        return f"CAST({quoted} AS {match[2]})"
-
-    return re.sub(r"\{(\w+):([^{}]+)\}", literal, statement)
+async def _read(request: Request) -> tuple[str, bytes, dict[str, str]]:
+    """(statement, data, parameters). The official client sends many or long parameters as a form, with the
+    statement as its field `query`."""
+    fields = dict(request.query_params)
+    if request.headers.get("content-type", "").startswith("multipart/form-data"):
+        async with request.form(max_files=0, max_fields=10_000, max_part_size=_MOST_FIELD) as form:
+            fields |= {name: value for name, value in form.items() if isinstance(value, str)}
+        body = b""
+    else:
+        body = await request.body()
+    statement = fields.get("query", "")
+    if not statement:
+        statement, body = _split(body)
+    return statement, body, {k.removeprefix("param_"): v for k, v in fields.items() if k.startswith("param_")}
 
 
 def routes(engine: Engine) -> list[Route]:
     async def run(request: Request) -> Response:
-        body = await request.body()
-        statement = request.query_params.get("query", "")
-        if not statement:
-            statement, body = _split(body)
+        statement, body, parameters = await _read(request)
         if not statement.strip():
             return PlainTextResponse("Ok.\n")
-        statement = _with_settings(_bound(statement, request), request)
+        statement = _with_settings(statement, request)
         format_ = (
             request.query_params.get("default_format") or request.headers.get("x-clickhouse-format") or "TabSeparated"
         )
         try:
-            answer = await asyncio.to_thread(engine.run, statement, body, format_)
+            answer = await asyncio.to_thread(engine.run, statement, body, format_, parameters)
         except QueryFailed as e:
             code = re.search(r"Code: (\d+)", str(e))
             headers = {"X-ClickHouse-Exception-Code": code[1] if code else "1000"}

@@ -91,5 +91,3 @@ TABLES: tuple[Table, ...] = (
     Table("audit", topics.AUDIT, {"workspace": "workspace", "member_id": "member_id", "at": "at", "actor": "actor",
                                   "id": "id", "action": "action"}),
 )  # fmt: skip
-
-BY_TOPIC: dict[str, Table] = {t.topic: t for t in TABLES}

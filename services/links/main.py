@@ -26,4 +26,4 @@ async def start(life: Life, settings: Settings) -> None:
         return True, ""
 
     api = Api(Signer(settings.secret), sink, Clock(settings.clock_file or None))
-    await life.http(make_app(api, ready), settings.http_port)
+    await life.http(make_app(api, ready), settings.http_port, shared_port=settings.shared_port)

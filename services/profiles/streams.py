@@ -1,7 +1,7 @@
 """The profiles stage: which states an input touches, and which handler decides it."""
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -32,6 +32,23 @@ _DECODE: dict[str, Callable[[bytes], Any]] = {
 }
 
 
+class Arrived(NamedTuple):
+    """An event with what is asked more than once: the digest of its message id, and the state keys of
+    that digest's slot, of its sender as a member and of its sender."""
+
+    event: Event
+    digest: bytes
+    keys: tuple[str, str, str]
+
+
+def _arrived(event: Event) -> Arrived:
+    ws, sender = event.workspace, event.sender
+    digest = dedupe.digest(event.message_id)
+    return Arrived(
+        event, digest, (dedupe.slot_key(ws, sender, digest), member_state(ws, sender), sender_key(ws, sender))
+    )
+
+
 class ProfilesStage:
     """Router and keeper (STREAMS 16). `secret` is the installation's master secret: ids of identifiers
     follow from it."""
@@ -54,7 +71,8 @@ class ProfilesStage:
         self._secret = secret
 
     def read(self, record: Record) -> Any:
-        return _DECODE[record.topic](record.value)
+        message = _DECODE[record.topic](record.value)
+        return _arrived(message) if type(message) is Event else message
 
     def touches(self, item: Input, message: Any) -> Touches:
         if type(item) is SweepItem:
@@ -62,11 +80,9 @@ class ProfilesStage:
         if type(item) is not Record:
             return _NOTHING
         kind = type(message)
+        if kind is Arrived:
+            return Touches(None, message.keys)
         ws = message.workspace
-        if kind is Event:
-            sender = message.sender
-            slot = dedupe.slot_key(ws, sender, dedupe.digest(message.message_id))
-            return Touches(None, (slot, member_state(ws, sender), sender_key(ws, sender)))
         if kind is Routed:
             return Touches(None, (member_state(ws, message.member_id),))
         if kind is Link:
@@ -84,7 +100,7 @@ class ProfilesStage:
     def handle(self, item: Input, message: Any, states: States, now: int) -> Iterable[Outcome]:
         if type(item) is Record:
             kind = type(message)
-            if kind is Event:
+            if kind is Arrived:
                 return self._event(item, message, states, now)
             if kind is Routed:
                 return self._routed(message, states, now)
@@ -105,12 +121,12 @@ class ProfilesStage:
         ws = message.workspace
         return Case(ws, member_id, minted, cause, now, hops, workspace_secret(self._secret, ws))
 
-    def _event(self, item: Record, event: Event, states: States, now: int) -> list[Outcome]:
-        ws, sender = event.workspace, event.sender
-        if item.key != member_key(ws, sender):
+    def _event(self, item: Record, arrived: Arrived, states: States, now: int) -> list[Outcome]:
+        event = arrived.event
+        sender = event.sender
+        if item.key != member_key(event.workspace, sender):
             raise ValueError("the record's key is not that of its sender")
-        digest = dedupe.digest(event.message_id)
-        slot = dedupe.slot_key(ws, sender, digest)
+        slot, own, link = arrived.keys
         case = self._case(
             event,
             sender,
@@ -121,11 +137,11 @@ class ProfilesStage:
         out = router.route(
             case,
             event,
-            digest,
+            arrived.digest,
             slot,
             states.get(slot),
-            states.get(sender_key(ws, sender)),
-            states.get(member_state(ws, sender)),
+            states.get(link),
+            states.get(own),
         )
         return self._tidied(states, now, out)
 

@@ -53,13 +53,17 @@ def sameness(touch: Touch) -> str:
     if not touch.run_id:
         return ""
     channel = touch.channels[0] if touch.channel_rule == "all" else ""
-    name = f"{touch.run_id}:{touch.step}:{touch.occurrence}:{channel}"
+    return _short(f"{touch.run_id}:{touch.step}:{touch.occurrence}:{channel}")
+
+
+@lru_cache(maxsize=1024)
+def _short(name: str) -> str:
     return blake2b(name.encode(), digest_size=8).hexdigest()
 
 
 def parked(touch: Touch, raw: bytes, now: int, cancels: int) -> Slot:
     """The slot of a touch that was not decided yet."""
-    due = max(NEVER + 1, from_iso(touch.decide_at))
+    due = max(NEVER + 1, _instant(touch.decide_at))
     same = sameness(touch)
     return Slot(touch.touch_id, "parked", due, 0, now, touch.campaign, "", "", msgspec.Raw(raw), same, cancels)
 
@@ -137,7 +141,8 @@ class Agenda:
             return "old_attempt"
         match s.status:
             case "accepted":
-                self._put(ledger=tuple(_at(e, min(s.at, self.now), s.touch_id) for e in self.member.ledger))
+                at = min(s.at, self.now)
+                self._put(ledger=tuple([_at(e, at, s.touch_id) for e in self.member.ledger]))
             case "rejected" | "cancelled" | "returned":
                 self._put(ledger=tuple(e for e in self.member.ledger if e.touch_id != s.touch_id))
         if slot is not None:
@@ -168,6 +173,13 @@ class Agenda:
             else:
                 self._decide(slot, touch)
 
+    def reconsider(self, slots: Iterable[Slot]) -> None:
+        """Decide deferred touches anew, but say nothing where it would be the same again."""
+        for touch, slot in sorted(((self._touch(s), s) for s in slots), key=lambda pair: order(pair[0])):
+            v = self._verdict(slot, touch)
+            if v.verdict != "defer" or (v.reason, self._due(v, touch)) != (slot.reason, slot.due):
+                self._apply(slot, touch, v)
+
     def _touch(self, slot: Slot) -> Touch:
         return _touches.decode(slot.touch)
 
@@ -182,8 +194,16 @@ class Agenda:
     # deciding
 
     def _decide(self, slot: Slot, touch: Touch) -> None:
+        self._apply(slot, touch, self._verdict(slot, touch))
+
+    def _verdict(self, slot: Slot, touch: Touch) -> Verdict:
         stop = "cancelled" if self.cancelled(slot) else self.campaigns.stop(touch.campaign, touch.class_)
-        self._apply(slot, touch, decide(touch, self.member, self.policies, stop, self.now))
+        return decide(touch, self.member, self.policies, stop, self.now)
+
+    @staticmethod
+    def _due(v: Verdict, touch: Touch) -> int:
+        """When a deferred touch is decided next."""
+        return v.until if v.until is not None else _expiry(touch)
 
     def _merged(self, slot: Slot, touch: Touch, other: str) -> None:
         """The member has another touch of the same run and step already."""
@@ -203,9 +223,10 @@ class Agenda:
             self._put(ledger=(*self.member.ledger, line))
         else:
             status, reason = "deferred", v.reason or ""
-            due = v.until if v.until is not None else _expiry(touch)
-        self.slots[id] = msgspec.structs.replace(
-            slot, status=status, due=due, attempt=attempt, since=self.now, reason=reason, channel=v.channel
+            due = self._due(v, touch)
+        since, campaign = self.now, slot.campaign
+        self.slots[id] = Slot(
+            id, status, due, attempt, since, campaign, reason, v.channel, slot.touch, slot.same, slot.cancels
         )
 
     def _known(self, slot: Slot) -> str | None:
@@ -213,6 +234,8 @@ class Agenda:
         the same run, step and occurrence can only have come by a merge."""
         if slot.touch_id in self.slots:
             return slot.touch_id
+        if not self.member.ledger and not self.slots:
+            return None
         found = None
         have: list[Spent | Slot] = [*self.member.ledger, *self.slots.values()]
         for e in have:
@@ -229,29 +252,33 @@ class Agenda:
 
     # what goes out
 
-    def finish(self) -> Iterator[Outcome]:
+    def finish(self) -> list[Outcome]:
         """Everything that follows, the state last."""
+        member, out = self.member, self.outcomes
+        kept = tuple([s for s in self.slots.values() if s.waiting or self._may_return(s)])
+        waiting = [s for s in kept if s.waiting]
+        due = min([s.due for s in waiting if s.due != NEVER], default=NEVER) if waiting else NEVER
         keep = max(LEDGER_KEPT_MS, self.policies.longest)
-        kept = tuple(s for s in self.slots.values() if s.waiting or self._may_return(s))
-        due = min((s.due for s in kept if s.waiting and s.due != NEVER), default=NEVER)
-        ledger = pruned(self.member.ledger, self.now, keep) if self.member.ledger else ()
-        self._put(agenda=kept, ledger=ledger, timer=due)
-        yield from self.outcomes
-        yield from self._marks(kept)
+        ledger = pruned(member.ledger, self.now, keep) if member.ledger else ()
+        after = Member(member.contact, kept, ledger, member.talks, due, member.moved, member.absorbed)
+        if waiting or self.before.agenda:
+            out.extend(self._marks(waiting))
         owner = state_key(self.key)
         if due != self._timer:
-            yield CancelTimer(owner, TIMER) if due == NEVER else SetTimer(owner, TIMER, due)
-        if self.member != self.before:
-            yield Save(owner, None if self.member.empty else self.member)
+            out.append(CancelTimer(owner, TIMER) if due == NEVER else SetTimer(owner, TIMER, due))
+        if after != self.before:
+            out.append(Save(owner, None if after.empty else after))
+        self.member = after
+        return out
 
     def _may_return(self, slot: Slot) -> bool:
         """Whether a let-through touch is still expected back; delivery holds those of a paused campaign."""
         young = slot.since > self.now - SENT_KEPT_MS
         return young or self.campaigns.stop(slot.campaign, "marketing") is not None
 
-    def _marks(self, kept: tuple[Slot, ...]) -> Iterator[Outcome]:
+    def _marks(self, waiting: list[Slot]) -> Iterator[Outcome]:
         had = {s.campaign for s in self.before.agenda if s.waiting}
-        has = {s.campaign for s in kept if s.waiting}
+        has = {s.campaign for s in waiting}
         for campaign in sorted(had ^ has):
             key = mark_key(self.workspace, campaign, self.member_id)
             yield Save(key, Mark() if campaign in has else None)

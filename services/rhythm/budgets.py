@@ -56,4 +56,5 @@ def gap_passes_at(budget: Budget, ledger: Sequence[Spent], t: int) -> tuple[int,
 
 def pruned(ledger: Sequence[Spent], t: int, keep: int) -> tuple[Spent, ...]:
     """The ledger without what left a window of `keep` ms before `t`."""
-    return tuple(e for e in ledger if e.at > t - keep)
+    first = t - keep
+    return tuple([e for e in ledger if e.at > first])

@@ -23,7 +23,7 @@ import msgspec
 from rondo_common.clock import from_iso
 from rondo_common.records import GateVerdict, Touch
 from services.rhythm import gates
-from services.rhythm.gates import PASS, Found, QuietView
+from services.rhythm.gates import NO_QUIET, PASS, Found, QuietView
 from services.rhythm.model import Member, Snapshot
 from services.rhythm.policies import Policies
 
@@ -57,10 +57,8 @@ def decide(
         merged = gates.skip("audience", "merged", {"merged_into": contact.merged_into})
         return Verdict("skip", channel, (merged.shown,), "merged")
     not_after = from_iso(touch.not_after) if touch.not_after else None
-    quiet = QuietView(
-        gates.quiet_that_count(policies.quiet, contact, channel) if marketing else [], contact, workspace_zone
-    )
-    counting = gates.counting_budgets(policies.budgets, touch, channel) if marketing else []
+    quiet = _quiet(policies, contact, channel, workspace_zone) if marketing else NO_QUIET
+    counting = gates.counting_budgets(policies.budgets, touch, channel) if marketing and policies.budgets else []
     found: list[Found] = [
         PASS["audience"],
         gates.erased(contact),
@@ -79,19 +77,26 @@ def decide(
         PASS["learned_hour"],
         PASS["pacing"],
     ]
+    listed = tuple([f.shown for f in found])
+    held = [f for f in found if f.shown.verdict != "pass"]
+    if not held:
+        return Verdict("send", channel, listed, send_by=_send_by(now, not_after, quiet))
     verdict = _first_skip(found, channel)
     if verdict is not None:
         return verdict
-    held = [f for f in found if f.verdict == "defer"]
-    listed = tuple(f.shown for f in found)
-    if not held:
-        return Verdict("send", channel, listed, send_by=_send_by(now, not_after, quiet))
     until = _until(held, quiet, now)
     if until is not None and not_after is not None and until > not_after:
         at = gates.GATES.index("expiry")
         late = [*found[:at], gates.too_late(not_after, held[0].shown.gate, until)]
         return _first_skip(late, channel) or Verdict("skip", channel, listed)
     return Verdict("defer", channel, listed, held[0].shown.reason, until)
+
+
+def _quiet(policies: Policies, contact: Snapshot | None, channel: str, workspace_zone: str) -> QuietView:
+    """The quiet hours of a marketing message."""
+    if not policies.quiet and (contact is None or contact.quiet is None):
+        return NO_QUIET
+    return QuietView(gates.quiet_that_count(policies.quiet, contact, channel), contact, workspace_zone)
 
 
 def _channel(touch: Touch, contact: Snapshot | None, marketing: bool) -> str:
@@ -134,9 +139,9 @@ def _until(held: Sequence[Found], quiet: QuietView, now: int) -> int | None:
 
 def _send_by(now: int, not_after: int | None, quiet: QuietView) -> int:
     """Five minutes, cut at the last instant before quiet hours and at not_after."""
-    ends = [now + SEND_WITHIN_MS]
+    end = now + SEND_WITHIN_MS
     if not_after is not None:
-        ends.append(not_after)
-    if (begins := quiet.next_quiet(now)) is not None:
-        ends.append(begins - 1)
-    return max(now, min(ends))
+        end = min(end, not_after)
+    if quiet.places and (begins := quiet.next_quiet(now)) is not None:
+        end = min(end, begins - 1)
+    return max(now, end)

@@ -191,11 +191,15 @@ class QuietView:
         return min((c for c in changes if c is not None), default=None)
 
 
+NO_QUIET = QuietView([], None, "UTC")
+"""Of a message that no quiet hours hold."""
+
+
 def quiet_hours(view: QuietView, now: int) -> Found:
+    if not view.places:
+        return PASS["quiet_hours"]
     blocked = view.blocker(now)
     if blocked is None:
-        if not view.places:
-            return PASS["quiet_hours"]
         quiet, zones, source = view.places[0]
         return passing("quiet_hours", {"zone": zones[0], "zone_source": source}, quiet.ref)
     quiet, zone, source, _ = blocked

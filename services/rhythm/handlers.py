@@ -1,13 +1,13 @@
 """What each input does to a member's agenda. Pure; the stage finds state and policies for it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import msgspec
 
 from rondo_common import active
 from rondo_common.clock import from_iso
 from rondo_common.outcomes import Drop, Outcome, Save, StartSweep
-from rondo_common.records import Command, CommunityEvent, Contact, Delivery, Move, Touch
+from rondo_common.records import Command, CommunityEvent, Contact, Move, Touch
 from rondo_common.stage import States
 from services.rhythm import merges, talks
 from services.rhythm.agenda import Agenda, parked
@@ -17,6 +17,7 @@ from services.rhythm.model import (
     PolicySet,
     Settled,
     Snapshot,
+    Told,
     cancels_key,
     mark_prefix,
     policies_key,
@@ -26,6 +27,9 @@ from services.rhythm.snapshots import snapshot
 
 CANCEL = b"cancel"
 RESUME = b"resume"
+POLICY = b"policy"
+BY_POLICY = frozenset(("quiet_hours", "budget_exceeded", "min_gap"))
+"""Reasons of deferrals that another version of a policy may end sooner."""
 STOPS = ("campaign.pause", "campaign.resume", "campaign.cancel", "stop.on", "stop.off", "run.start")
 OUTCOMES = frozenset(("accepted", "rejected", "unknown", "returned", "cancelled"))
 """Delivery's own statuses; what callbacks say later changes nothing here."""
@@ -38,16 +42,12 @@ def merged(agenda: Agenda) -> bool:
     return agenda.member.contact is not None and agenda.member.contact.merged_into is not None
 
 
-def on_touch(agenda: Agenda, touch: Touch, raw: bytes) -> Iterator[Outcome]:
+def on_touch(agenda: Agenda, touch: Touch, raw: bytes) -> Iterable[Outcome]:
     if merged(agenda):
         slot = parked(touch, raw, agenda.now, agenda.campaigns.cancels(touch.campaign))
-        yield from merges.forward(agenda, Moved(agenda=(slot,)))
-        return
+        return merges.forward(agenda, Moved(agenda=(slot,)))
     reason = agenda.arrive(touch, raw)
-    if reason is not None:
-        yield Drop(reason)
-        return
-    yield from agenda.finish()
+    return agenda.finish() if reason is None else (Drop(reason),)
 
 
 def on_contact(agenda: Agenda, contact: Contact | None, secret: bytes) -> Iterator[Outcome]:
@@ -103,16 +103,12 @@ def on_community(agenda: Agenda, event: CommunityEvent) -> Iterator[Outcome]:
     yield from agenda.finish()
 
 
-def on_delivery(agenda: Agenda, d: Delivery) -> Iterator[Outcome]:
+def on_delivery(agenda: Agenda, d: Told) -> Iterable[Outcome]:
     settled = Settled(d.touch_id, d.attempt, d.status, from_iso(d.at))
     if merged(agenda):
-        yield from merges.forward(agenda, Moved(settled=(settled,)))
-        return
+        return merges.forward(agenda, Moved(settled=(settled,)))
     reason = agenda.settle(settled)
-    if reason is not None:
-        yield Drop(reason)
-        return
-    yield from agenda.finish()
+    return agenda.finish() if reason is None else (Drop(reason),)
 
 
 def on_command(command: Command, states: States) -> Iterator[Outcome]:
@@ -132,11 +128,14 @@ def on_command(command: Command, states: States) -> Iterator[Outcome]:
 
 
 def on_swept(agenda: Agenda, campaign: str, payload: bytes) -> Iterator[Outcome]:
-    """One member with waiting touches of a campaign that was cancelled or goes on. What came after the
-    command belongs to a later run and is left alone by a cancel."""
+    """One member with waiting touches of a campaign that was cancelled or goes on, or of any campaign when a
+    policy has changed. What came after the command belongs to a later run and is left alone by a cancel."""
     of_it = [s for s in agenda.slots.values() if s.waiting and s.campaign == campaign]
     if payload == CANCEL:
         agenda.decide_all([s for s in of_it if agenda.cancelled(s)])
+    elif payload == POLICY:
+        # of all campaigns at once: they compete for the same room
+        agenda.reconsider([s for s in agenda.slots.values() if s.waiting and s.reason in BY_POLICY])
     else:
         agenda.decide_all([s for s in of_it if s.reason == "campaign_paused"])
     yield from agenda.finish()
@@ -163,3 +162,5 @@ def _activate(command: Command, states: States) -> Iterator[Outcome]:
         yield Drop("known_version")
         return
     yield Save(key, PolicySet({**policies, name: d}))
+    if name in policies:  # a new policy only holds back more
+        yield StartSweep(f"policy:{command.id}", mark_prefix(d.workspace, None), POLICY)

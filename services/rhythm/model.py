@@ -134,6 +134,15 @@ class Settled(msgspec.Struct, array_like=True, frozen=True):
     at: int
 
 
+class Told(msgspec.Struct, frozen=True):
+    """Of a Delivery what the gate reads."""
+
+    touch_id: str
+    status: str
+    at: str
+    attempt: int = 1
+
+
 class Moved(msgspec.Struct, omit_defaults=True, frozen=True):
     """`state` of this stage's moves: what the loser had, or got after the merge."""
 

@@ -194,7 +194,7 @@ class Policies(msgspec.Struct, frozen=True):
     @property
     def longest(self) -> int:
         """How far back (ms) the ledger is asked."""
-        return max((max(b.per, b.min_gap) for b in self.budgets), default=0)
+        return max(max(b.per, b.min_gap) for b in self.budgets) if self.budgets else 0
 
 
 NO_POLICIES = Policies()

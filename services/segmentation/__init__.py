@@ -5,4 +5,5 @@ Consumes: rondo.member-events, contacts, deliveries, engagement (facts), moves (
 members), commands (definition.activated).
 Emits: rondo.membership-changes (entered, left, live), rondo.memberships (compacted), moves.
 Serves: gRPC SegmentationService; health and metrics over HTTP.
+Asks: the warehouse, and insights whether it is up to date, for previews; nothing that decides does.
 """

@@ -10,7 +10,10 @@ from rondo_common.lifecycle import Life
 from rondo_common.settings import Settings
 from rondo_common.streams.runtime import StageRunner
 from rondo_common.streams.view import StateView
+from rondo_common.warehouse import Warehouse
+from rondo_protos.insights.v1 import insights_pb2_grpc
 from rondo_protos.segmentation.v1 import segmentation_pb2, segmentation_pb2_grpc
+from services.segmentation.clients import WarehouseAudiences
 from services.segmentation.grpc_server import SegmentationServicer
 from services.segmentation.requests.audiences import AudienceRequests
 from services.segmentation.requests.definitions import DefinitionRequests
@@ -39,7 +42,10 @@ async def start(life: Life, settings: Settings) -> None:
     view = StateView(redis, stage.name, stage.types, settings.partitions)
     states = States(view, definitions, partial(address_ids, settings.secret))
     requests = DefinitionRequests(definitions, states)
-    servicer = SegmentationServicer(requests, AudienceRequests(states, clock, requests.known))
+    channel = rpc.channel(settings.grpc_insights, "insights")
+    life.on_stop(channel.close)
+    warehouse = WarehouseAudiences(Warehouse(settings.url_warehouse), insights_pb2_grpc.InsightsServiceStub(channel))
+    servicer = SegmentationServicer(requests, AudienceRequests(states, clock, requests.known, warehouse))
 
     def ready() -> tuple[bool, str]:
         good, why = runner.ready()

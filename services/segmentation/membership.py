@@ -5,9 +5,10 @@ records are. What is written says when a membership began or ended by the rule (
 late event lies before the instant it was noticed (`recorded_at`).
 """
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable
+from typing import TypeVar
 
+import msgspec
 from msgspec.structs import replace
 
 from rondo_common import ids, topics
@@ -20,9 +21,10 @@ from services.segmentation.leaf import Facts
 from services.segmentation.model import NEVER, Count, Inside, Member, count_key, state_key
 from services.segmentation.ruleset import RuleSet
 
+V = TypeVar("V")
 
-@dataclass(frozen=True)
-class Why:
+
+class Why(msgspec.Struct, frozen=True):
     """What an evaluation follows from: the id of the input (for derived ids), the name it has in what is
     written, whether it is history, the time of the fact (None: no single one), the input's `now`."""
 
@@ -35,20 +37,21 @@ class Why:
 
 
 class Settling:
-    """One member's evaluation in one input. Gather with `evaluate` and `leave`, write with `outcomes`."""
+    """One member's evaluation in one input. Gather with `evaluate` and `leave`, write with `outcomes`.
+    `inside` and `timers` are the member's own until one of them changes: most evaluations change neither."""
 
     def __init__(self, workspace: str, member_id: str, member: Member, why: Why):
         self.workspace, self.member_id, self.member, self.why = workspace, member_id, member, why
         self.at = max(why.now, member.clock)
-        self.inside = dict(member.inside)
-        self.timers = dict(member.timers)
+        self.inside = member.inside
+        self.timers = member.timers
         self._written: list[Outcome] = []
         self._moves: dict[str, int] = {}
         self._key = state_key(workspace, member_id)
 
     def fired(self, segment: str) -> None:
         """The timer of `segment` has fired: it is no longer set."""
-        self.timers.pop(segment, None)
+        self.timers = _without(self.timers, segment)
 
     def evaluate(self, rules: RuleSet, segments: Iterable[str]) -> None:
         """Evaluate `segments`; a member that doesn't count leaves them."""
@@ -73,7 +76,7 @@ class Settling:
             elif was is not None and self._may_differ(rules, segment, was):
                 since = program.since(self.member, self.member_id, self.at)
                 if since is not None and since != was.since:
-                    self.inside[segment] = Inside(since, was.version)
+                    self.inside = {**self.inside, segment: Inside(since, was.version)}
             self._timer(segment, until)
 
     def leave(self, segment: str, version: int | None) -> None:
@@ -84,18 +87,19 @@ class Settling:
             self._leave(segment, was.version if version is None else version, was, None)
         self._timer(segment, NEVER)
 
-    def outcomes(self, states: States) -> Iterator[Outcome]:
+    def outcomes(self, states: States) -> list[Outcome]:
         """Everything that follows: changes, the map of memberships, timers, counts, the state."""
-        yield from self._written
+        out = self._written
         if self.inside != self.member.inside:
-            yield self._map()
+            out.append(self._map())
         for segment, by in self._moves.items():
             key = count_key(self.workspace, segment)
             count = states.get(key)
-            yield Save(key, Count((count.members if count else 0) + by))
+            out.append(Save(key, Count((count.members if count else 0) + by)))
         if self.why.backfill and self.inside == self.member.inside and self.timers == self.member.timers:
-            return  # most members of a sweep: nothing to write
-        yield Save(self._key, replace(self.member, clock=self.at, inside=self.inside, timers=self.timers))
+            return out  # most members of a sweep: nothing to write
+        out.append(Save(self._key, replace(self.member, clock=self.at, inside=self.inside, timers=self.timers)))
+        return out
 
     # inside
 
@@ -111,7 +115,7 @@ class Settling:
 
     def _enter(self, segment: str, version: int, since: int | None) -> None:
         since = self.at if since is None else min(since, self.at)
-        self.inside[segment] = Inside(since, version)
+        self.inside = {**self.inside, segment: Inside(since, version)}
         self._moves[segment] = self._moves.get(segment, 0) + 1
         self._change(segment, version, "entered", since)
 
@@ -119,7 +123,7 @@ class Settling:
         if since is None or self.why.backfill:
             since = self.at  # by the version before, the member was in until now
         since = max(since, was.since)
-        del self.inside[segment]
+        self.inside = _without(self.inside, segment)
         self._moves[segment] = self._moves.get(segment, 0) - 1
         self._change(segment, version, "left", min(since, self.at))
 
@@ -155,8 +159,12 @@ class Settling:
         due = self.timers.get(segment)
         if until == NEVER:
             if due is not None:
-                del self.timers[segment]
+                self.timers = _without(self.timers, segment)
                 self._written.append(CancelTimer(self._key, segment))
         elif due != until:
-            self.timers[segment] = until
+            self.timers = {**self.timers, segment: until}
             self._written.append(SetTimer(self._key, segment, until))
+
+
+def _without(entries: dict[str, V], name: str) -> dict[str, V]:
+    return {other: value for other, value in entries.items() if other != name}

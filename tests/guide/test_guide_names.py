@@ -15,6 +15,7 @@ from rondo_common.settings import Settings
 from rondo_common.topics import TOPICS
 from services.delivery.settings import DeliverySettings
 from services.gateway.main import make_app
+from services.ingestion.openapi import document as ingestion_document
 from services.segmentation.parse import parse
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -191,7 +192,7 @@ def test_topics_named_in_documentation_exist():
 
 @cache
 def addresses() -> tuple[re.Pattern[str], ...]:
-    served = make_app(Settings()).openapi()["paths"]
+    served = [*make_app(Settings()).openapi()["paths"], *ingestion_document()["paths"]]
     return tuple(re.compile(re.sub(r"\\\{[^}]*\\\}", "[^/]+", re.escape(path))) for path in served)
 
 

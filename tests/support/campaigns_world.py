@@ -19,6 +19,7 @@ from rondo_common.records import (
     RunPart,
     Touch,
 )
+from services.campaigns.run_counts import shown
 from services.campaigns.streams import CampaignsStage
 from tests.support.stage_driver import Emitted, StageDriver
 
@@ -160,6 +161,7 @@ class World:
             verdict=verdict,
             gates=[],
             reason=reason,
+            lane=touch.lane,
         )
         self.to_member(topics.DECISIONS, decision.member_id, decision, decision.decision_id)
 
@@ -175,6 +177,7 @@ class World:
             at=iso(self.driver.now),
             attempt=attempt,
             run_id=touch.run_id,
+            lane=touch.lane,
             reason=reason,
             settled=more.get("settled", False),
         )
@@ -198,10 +201,10 @@ class World:
 
     def touches(self, lane: str | None = None) -> list[Touch]:
         """Touches written so far, without end markers."""
-        return [e.value for e in self._written(lane) if e.value.kind == "touch"]
+        return [t for t in (e.decode(Touch) for e in self._written(lane)) if t.kind == "touch"]
 
     def ends(self, lane: str) -> list[Emitted]:
-        return [e for e in self._written(lane) if e.value.kind == "end"]
+        return [e for e in self._written(lane) if e.decode(Touch).kind == "end"]
 
     def _written(self, lane: str | None) -> list[Emitted]:
         names = [topics.touches(x) for x in ((lane,) if lane else topics.LANES)]
@@ -225,9 +228,10 @@ class World:
         total: dict[str, int] = {}
         for share in self.shares(run_id):
             assert sum(share.counts.values()) == share.touches
-            assert all(n >= 0 for n in share.counts.values())
             for bucket, by in share.reasons.items():
                 assert sum(by.values()) == share.counts.get(bucket, 0)
             for bucket, n in share.counts.items():
                 total[bucket] = total.get(bucket, 0) + n
-        return total
+        total = shown(total)
+        assert all(n >= 0 for n in total.values())
+        return {bucket: n for bucket, n in total.items() if n}

@@ -25,7 +25,8 @@ OPEN = (marks.WRITE, marks.DECIDE, marks.APPLY)
 """Phases inside a batch; in the first one its transaction is open."""
 LOOK_S = 0.3
 CALM_S = 4.0
-"""Time for the calls that were written ahead before Redis was emptied to get marks again, or to end."""
+"""Time for a worker that came back to ask what became of the calls its predecessor left open, while their marks
+are there."""
 
 
 @dataclass(frozen=True)

@@ -25,10 +25,14 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("browser"):
         wanted.append("chromium")
     missing = [tool for tool in wanted if find(tool) is None]
-    if not missing:
-        return
-    why = f"not run: {', '.join(missing)} is not installed"
-    _not_run.append((item.nodeid, why))
+    if missing:
+        not_run(item.nodeid, f"{', '.join(missing)} is not installed")
+
+
+def not_run(name: str, why: str) -> None:
+    """End the running test, reported as not run; under CI as failed. `name` is its node id."""
+    why = f"not run: {why}"
+    _not_run.append((name, why))
     if os.environ.get("CI") == "true":
         pytest.fail(why, pytrace=False)
     pytest.skip(why)

@@ -6,7 +6,17 @@ import msgspec
 
 from rondo_common import topics
 from rondo_common.clock import iso
-from rondo_common.records import Command, CommunityEvent, ConsentEntry, Contact, Decision, Definition, Delivery, Touch
+from rondo_common.records import (
+    Command,
+    CommunityEvent,
+    ConsentEntry,
+    Contact,
+    Decision,
+    Definition,
+    Delivery,
+    Send,
+    Touch,
+)
 from services.rhythm.model import Consent, Member, PolicySet, Snapshot, Spent
 from services.rhythm.policies import Policies, compile_all, validate
 from services.rhythm.streams import RhythmStage
@@ -142,7 +152,7 @@ class Gate:
         found = [e for e in self.driver.emitted() if e.topic.startswith("rondo.sends.")]
         for topic in {e.topic for e in found}:
             self.driver.take(topic)
-        return [e.value for e in found]
+        return [e.decode(Send) for e in found]
 
     def member(self, id: str = "m1") -> Member:
         return self.driver.state(f"m:demo:{id}") or Member()

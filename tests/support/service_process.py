@@ -64,6 +64,11 @@ class ServiceProcess:
         except httpx.HTTPError:
             return False
 
+    @property
+    def pid(self) -> int:
+        """Of the running process; AttributeError when there is none."""
+        return self._child.pid  # type: ignore[union-attr]
+
     def kill(self) -> None:
         """SIGKILL."""
         self._end(signal.SIGKILL)

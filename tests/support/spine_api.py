@@ -128,8 +128,12 @@ class Api:
 
         def drained() -> bool:
             nonlocal seen, clean
-            answer = self.call("GET", "/v1/lag")
-            seen = answer.json()
+            try:
+                answer = self.call("GET", "/v1/lag")
+                seen = answer.json()
+            except (httpx.HTTPError, ValueError) as e:  # the gateway was killed under the call
+                clean, seen = 0, {"gateway": str(e)}
+                return False
             clean = clean + 1 if answer.is_success and seen["drained"] else 0
             return clean >= 2
 

@@ -21,12 +21,16 @@ from typing import Any
 import pytest
 
 from rondo_cli.local import process
+from tests.support.otlp import Collector
 
 READY_S = 150.0
 
 
 class Stack:
     """A running system. `state` is .rondo/state.json as it is now."""
+
+    collector: Collector
+    """Where the session's system sends its spans."""
 
     def __init__(
         self,
@@ -161,10 +165,14 @@ class Stack:
 
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """The session's own running system."""
-    made = Stack(tmp_path_factory.mktemp("stack"))
+    """The session's own running system. Of its traces a thousandth is kept, in `stack.collector`."""
+    collector = Collector()
+    tracing = {"RONDO_OTLP_ENDPOINT": collector.url, "RONDO_TRACE_RATIO": "0.001"}
+    made = Stack(tmp_path_factory.mktemp("stack"), env=tracing)
+    made.collector = collector
     yield made
     made.stop()
+    collector.close()
 
 
 @pytest.fixture

@@ -294,7 +294,8 @@ class StageDriver:
         for perform in decision.performs:
             self.performed.append(perform)
             self._where[perform.id] = where.number
-        for emit, data, headers, time in decision.outs:
+        for out in decision.outs:
+            emit, data, headers, time = out.emit, out.value, out.headers, out.time
             texts = {name: value.decode() for name, value in headers}
             number = emit.partition if emit.partition is not None else partition_of(emit.key, self.partitions)
             self._emitted.append(

@@ -136,9 +136,14 @@ def committed(client: KafkaAdminClient, names: Sequence[str]) -> dict[str, dict[
     return {g: {tp: o.offset for tp, o in offsets.items() if o.offset >= 0} for g, offsets in found.items()}
 
 
-def records(bootstrap: str, ranges: Mapping[TopicPartition, tuple[int, int]], timeout_s: float = 10.0) -> Iterator[Any]:
+def records(
+    bootstrap: str,
+    ranges: Mapping[TopicPartition, tuple[int, int]],
+    timeout_s: float = 10.0,
+    reached: dict[TopicPartition, int] | None = None,
+) -> Iterator[Any]:
     """Committed records of each partition in [from, to). Ends when all ranges are read, or when
-    nothing came for `timeout_s`."""
+    nothing came for `timeout_s`; `reached` is told how far each range was read."""
     ranges = {tp: r for tp, r in ranges.items() if r[0] < r[1]}
     if not ranges:
         return
@@ -152,7 +157,10 @@ def records(bootstrap: str, ranges: Mapping[TopicPartition, tuple[int, int]], ti
             for tp, found in client.poll(timeout_ms=50).items():
                 deadline = time.monotonic() + timeout_s
                 yield from (record for record in found if record.offset < ranges[tp][1])
-            unread = {tp for tp in unread if client.position(tp) < ranges[tp][1]}
+            at = {tp: client.position(tp) for tp in unread}
+            if reached is not None:
+                reached.update(at)
+            unread = {tp for tp in unread if at[tp] < ranges[tp][1]}
 
 
 def topic_config(client: KafkaAdminClient, topic: str) -> dict[str, str]:

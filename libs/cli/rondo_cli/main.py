@@ -200,6 +200,30 @@ def explain(
     _run("calls", "explain", member=member, campaign=campaign, at=at, json=json)
 
 
+@app.command()
+def audit(
+    from_: Annotated[str | None, typer.Option("--from", help="Only records from this RFC 3339 instant on")] = None,
+    to: Annotated[str | None, typer.Option(help="Only what began before this instant; what came of it counts")] = None,
+    accepted: Annotated[
+        str | None,
+        typer.Option(help="File with the message ids your client was answered 2xx for, one a line; - is stdin"),
+    ] = None,
+    workspace: Annotated[str | None, typer.Option(help="Only this workspace")] = None,
+    limit: Annotated[int, typer.Option(min=0, help="Findings to show; all are counted")] = 50,
+    json: Json = False,
+) -> None:
+    """Compare what was accepted, what the log holds and what came of it; name holes and repeats.
+
+    Reads only Kafka, with a client that shares no code with the services. Every event must have its
+    member event, every touch its decision, every decision to send its send, every send its answer; none
+    twice. Repeated calls, dead letters and what is still under way are no findings. Also: offsets that
+    do not fit the log, and transactions that hang.
+
+    Exit 0: clean. 1: findings, each with topic, partition and offset. 2: asked wrongly.
+    """
+    _run("audit", "audit", from_=from_, to=to, accepted=accepted, workspace=workspace, limit=limit, json=json)
+
+
 @app.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
 def bench(arguments: Annotated[list[str] | None, typer.Argument(help="see rondo bench --help")] = None) -> None:
     """Measure beside baselines in the same run, against the numbers of the design."""
@@ -217,7 +241,6 @@ def _later(name: str, text: str) -> None:
 for _name, _text in (
     ("simulate", "What the gate would decide at another time."),
     ("rehearse", "Run a campaign against the past log."),
-    ("audit", "Compare accepted, logged and applied ids."),
 ):
     _later(_name, _text)
 

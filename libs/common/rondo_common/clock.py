@@ -13,6 +13,7 @@ import time
 from datetime import UTC, datetime, timedelta
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MS = timedelta(milliseconds=1)
 
 
 class Clock:
@@ -69,4 +70,4 @@ def from_iso(text: str) -> int:
         raise ValueError(f"not an RFC 3339 time: {text!r}") from e
     if at.tzinfo is None:
         raise ValueError(f"time without a zone: {text!r}; add Z or an offset such as +02:00")
-    return (at - _EPOCH) // timedelta(milliseconds=1)
+    return (at - _EPOCH) // _MS

@@ -13,6 +13,7 @@ from functools import lru_cache
 TOUCH_NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "rondo:touch")
 CAUSE_NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "rondo:cause")
 _CAUSE_BYTES = CAUSE_NAMESPACE.bytes
+_TOUCH_BYTES = TOUCH_NAMESPACE.bytes
 _VARIANT = {d: f"{int(d, 16) & 3 | 8:x}" for d in "0123456789abcdef"}
 
 IDENTIFIER_KINDS = ("user_id", "anonymous_id", "email", "phone")
@@ -24,11 +25,22 @@ def workspace_secret(master: str, workspace: str) -> bytes:
     return hmac.new(master.encode(), f"workspace:{workspace}".encode(), hashlib.sha256).digest()
 
 
+@lru_cache(maxsize=1024)
+def _keyed(secret: bytes) -> tuple["hashlib._Hash", "hashlib._Hash"]:
+    """HMAC's inner and outer hash (RFC 2104) with the key's block already taken in."""
+    block = (hashlib.sha256(secret).digest() if len(secret) > 64 else secret).ljust(64, b"\0")
+    return hashlib.sha256(bytes(b ^ 0x36 for b in block)), hashlib.sha256(bytes(b ^ 0x5C for b in block))
+
+
 def identifier_id(secret: bytes, kind: str, value: str) -> str:
     """Id of an identifier: first 16 bytes of HMAC-SHA256(secret, kind:value) written as a UUID."""
-    digest = hmac.digest(secret, f"{kind}:{value}".encode(), "sha256")
-    h = digest[:16].hex()
-    return f"{h[:8]}-{h[8:12]}-{h[12:16]}-{h[16:20]}-{h[20:]}"
+    # from copies of the keyed hashes: 0.8 us where hmac.digest takes 1.8; the door makes one per event
+    keyed = _keyed(secret)
+    inner, outer = keyed[0].copy(), keyed[1].copy()
+    inner.update(f"{kind}:{value}".encode())
+    outer.update(inner.digest())
+    h = outer.hexdigest()
+    return f"{h[:8]}-{h[8:12]}-{h[12:16]}-{h[16:20]}-{h[20:32]}"
 
 
 def normal_email(value: str) -> str:
@@ -48,11 +60,16 @@ def member_key(workspace: str, member_id: str) -> str:
 
 def derived(cause: str, purpose: str) -> str:
     """Id of a record derived from another: the same cause and purpose always give the same id."""
-    h = hashlib.sha1(_CAUSE_BYTES + f"{cause}:{purpose}".encode()).hexdigest()  # str(uuid5(...)), four times as fast
-    return f"{h[:8]}-{h[8:12]}-5{h[13:16]}-{_VARIANT[h[16]]}{h[17:20]}-{h[20:32]}"
+    return _uuid5(_CAUSE_BYTES, f"{cause}:{purpose}")
 
 
 def touch_id(run_id: str, step: str, member_id: str, occurrence: str, channel: str | None = None) -> str:
     """Id of one intended message, also its send id (WIRE 5). `channel` only under channel_rule `all`."""
-    base = str(uuid.uuid5(TOUCH_NAMESPACE, f"{run_id}:{step}:{member_id}:{occurrence}"))
+    base = _uuid5(_TOUCH_BYTES, f"{run_id}:{step}:{member_id}:{occurrence}")
     return f"{base}:{channel}" if channel else base
+
+
+def _uuid5(namespace: bytes, name: str) -> str:
+    """str(uuid.uuid5(namespace, name)), four times as fast."""
+    h = hashlib.sha1(namespace + name.encode()).hexdigest()
+    return f"{h[:8]}-{h[8:12]}-5{h[13:16]}-{_VARIANT[h[16]]}{h[17:20]}-{h[20:32]}"

@@ -6,6 +6,7 @@ same partition whoever writes it (`rondo_common.partition`). Everything else is 
 
 import logging
 import os
+import threading
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -13,7 +14,6 @@ from typing import Any, NamedTuple
 
 from confluent_kafka import (
     Consumer,
-    ConsumerGroupTopicPartitions,
     IsolationLevel,
     KafkaError,
     Producer,
@@ -203,18 +203,37 @@ def end_offsets(client: AdminClient, partitions: Iterable[Partition], committed:
     return offsets(client, partitions, OffsetSpec.latest(), committed)
 
 
-def committed_offsets(client: AdminClient, groups: Iterable[str]) -> dict[str, dict[Partition, int]]:
-    """What consumer groups have committed, by group; partitions without a commit are left out.
-    KafkaException when the broker does not answer."""
-    asked = {
-        g: client.list_consumer_group_offsets([ConsumerGroupTopicPartitions(g)], request_timeout=10) for g in groups
-    }
-    out = {}
-    for group, futures in asked.items():
-        (future,) = futures.values()
-        found = future.result().topic_partitions
-        out[group] = {(tp.topic, tp.partition): tp.offset for tp in found if tp.offset >= 0}
-    return out
+class Commits:
+    """Asks what consumer groups have committed, with a consumer in each one's name that never joins it. Not
+    with the admin client: one that waits for a group's coordinator when the broker goes away ends the
+    process, by an assertion of librdkafka's (https://github.com/confluentinc/librdkafka/issues/4605)."""
+
+    def __init__(self, bootstrap: str, client_id: str):
+        self._bootstrap, self._client_id = bootstrap, client_id
+        self._consumers: dict[str, Consumer] = {}
+        self._lock = threading.Lock()
+
+    def of(self, group: str, partitions: Iterable[Partition]) -> dict[Partition, int]:
+        """Committed offsets of the partitions that have one. KafkaException when the broker does not answer."""
+        with self._lock:
+            if (consumer := self._consumers.get(group)) is None:
+                config = {
+                    "group.id": group,
+                    "enable.auto.commit": False,
+                    # else an open transaction's offsets hold the answer back
+                    "isolation.level": "read_uncommitted",
+                }
+                consumer = Consumer(_base(self._bootstrap, self._client_id) | config, logger=log)
+                self._consumers[group] = consumer
+        found = consumer.committed([TopicPartition(t, p) for t, p in partitions], timeout=TIMEOUT_S / 2)
+        for tp in found:
+            if tp.error is not None:
+                raise KafkaException(tp.error)
+        return {(tp.topic, tp.partition): tp.offset for tp in found if tp.offset >= 0}
+
+    def close(self) -> None:
+        for consumer in self._consumers.values():
+            consumer.close()
 
 
 def assign_from_start(consumer: Consumer, topic: str) -> dict[int, int]:

@@ -27,21 +27,21 @@ class Backlog(NamedTuple):
     handled: int
 
 
-def backlog(admin: Any, processes: list[str]) -> dict[str, dict[str, Backlog]]:
+def backlog(admin: Any, commits: kafka.Commits, processes: list[str]) -> dict[str, dict[str, Backlog]]:
     """The backlog of every topic that the processes read, by process and topic. KafkaException when
     the broker does not answer."""
     wanted = {p: [t.name for t in TOPICS.values() if reads(t, p)] for p in processes}
     wanted = {p: names for p, names in wanted.items() if names}
-    committed = kafka.committed_offsets(admin, [f"rondo.{p}" for p in wanted])
     names = sorted({n for topics in wanted.values() for n in topics})
     if not _counts.keys() >= set(names):
         # a topic's count is fixed at creation: asked once
         _counts.update({name: info.partitions for name, info in kafka.describe(admin, names).items()})
     places = [(name, p) for name in names for p in range(_counts.get(name, 0))]
+    committed = {q: commits.of(f"rondo.{q}", [w for w in places if w[0] in topics]) for q, topics in wanted.items()}
     ends = kafka.end_offsets(admin, places)
     out: dict[str, dict[str, Backlog]] = {}
     for process, topics in wanted.items():
-        done = committed[f"rondo.{process}"]
+        done = committed[process]
         for (name, p), end in ends.items():
             if name in topics:
                 lag = out.setdefault(process, {})
@@ -51,9 +51,11 @@ def backlog(admin: Any, processes: list[str]) -> dict[str, dict[str, Backlog]]:
     return out
 
 
-def behind(admin: Any, processes: list[str]) -> dict[str, dict[str, int]]:
+def behind(admin: Any, commits: kafka.Commits, processes: list[str]) -> dict[str, dict[str, int]]:
     """Offsets after the committed ones, by process and topic, only where there are any."""
-    found = {p: {t: b.behind for t, b in by.items() if b.behind} for p, by in backlog(admin, processes).items()}
+    found = {
+        p: {t: b.behind for t, b in by.items() if b.behind} for p, by in backlog(admin, commits, processes).items()
+    }
     return {p: by for p, by in found.items() if by}
 
 

@@ -14,7 +14,9 @@ import base64
 import binascii
 import hashlib
 import hmac
+from binascii import b2a_base64
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -113,6 +115,10 @@ class Signer:
         end = ".gif" if link.kind == "open" else ""
         return f"{base}/{KINDS[link.kind]}/{self.token(link)}{end}"
 
+    def series(self, link: Link) -> "Series":
+        """For the links of one message: what they have in common with `link` is packed once."""
+        return Series(self._key_id, self._key, link)
+
     def read(self, token: str) -> Link:
         """What `token` carries. BadToken unless this installation signed exactly it."""
         if not token or len(token) > _LONGEST or not token.isascii():
@@ -142,6 +148,50 @@ class Signer:
             p.topic,
             p.url,
         )
+
+
+class Series:
+    """The tokens of one message. They are those that `Signer.token` makes, at a third of the cost: a
+    broadcast signs several for each mail."""
+
+    __slots__ = ("_key", "_key_id", "_what", "_who")
+
+    def __init__(self, key_id: bytes, key: "_Mac", link: Link):
+        self._key_id, self._key = key_id, key
+        self._who = b"".join(
+            (_text(link.workspace), _encode(_pack(link.member_id)), _encode(_pack(link.touch_id)), _id(link.run_id))
+        )
+        self._what = _common(link.campaign, link.channel, link.topic)
+
+    def url(self, base: str, kind: str, url: str = "") -> str:
+        """The public address of a link of this kind, as `Signer.url`."""
+        body = b"".join((_HEADS[kind], self._who, self._what, _text(url)))
+        mac = self._key.of(self._key_id + body)
+        token = (
+            b2a_base64(b"".join((self._key_id, mac, body)), newline=False).rstrip(b"=").translate(_URL_SAFE).decode()
+        )
+        return f"{base}/{KINDS[kind]}/{token}.gif" if kind == "open" else f"{base}/{KINDS[kind]}/{token}"
+
+
+_URL_SAFE = bytes.maketrans(b"+/", b"-_")
+_HEADS = {kind: b"\x99" + _encode(letter) for kind, letter in KINDS.items()}
+"""How a body begins: a msgpack array of nine, the kind."""
+
+
+@lru_cache(maxsize=1024)
+def _text(text: str) -> bytes:
+    """A text that many tokens carry, packed."""
+    return _encode(text)
+
+
+@lru_cache(maxsize=256)
+def _id(id: str) -> bytes:
+    return _encode(_pack(id))
+
+
+@lru_cache(maxsize=256)
+def _common(campaign: str, channel: str, topic: str) -> bytes:
+    return _encode(campaign) + _encode(channel) + _encode(topic)
 
 
 class _Mac:

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 
-class Emit(msgspec.Struct, frozen=True):
+class Emit(msgspec.Struct, frozen=True, gc=False):
     """Write a record to `topic`. `value` is a Struct (written as JSON) or bytes; None is a tombstone.
 
     `type` and `id` become the CloudEvents headers ce_type and ce_id; `subject` is the member id.
@@ -29,7 +29,7 @@ class Emit(msgspec.Struct, frozen=True):
     tally: str = ""
 
 
-class Save(msgspec.Struct, frozen=True):
+class Save(msgspec.Struct, frozen=True, gc=False):
     """Set the state `key` to `value` (a Struct), or delete it with None. States are values: never
     change one in place, make a new one."""
 
@@ -37,7 +37,7 @@ class Save(msgspec.Struct, frozen=True):
     value: Any
 
 
-class SetTimer(msgspec.Struct, frozen=True):
+class SetTimer(msgspec.Struct, frozen=True, gc=False):
     """(Re)set the timer `name` of `owner` to fire at `due` (ms). One timer per owner and name."""
 
     owner: str
@@ -46,7 +46,7 @@ class SetTimer(msgspec.Struct, frozen=True):
     payload: bytes = b""
 
 
-class CancelTimer(msgspec.Struct, frozen=True):
+class CancelTimer(msgspec.Struct, frozen=True, gc=False):
     """Remove the timer `name` of `owner`; nothing happens when there is none."""
 
     owner: str
@@ -70,7 +70,7 @@ class StopSweep(msgspec.Struct, frozen=True):
     name: str
 
 
-class Perform(msgspec.Struct, frozen=True):
+class Perform(msgspec.Struct, frozen=True, gc=False):
     """After the transaction has committed (write-ahead), hand `task` to the stage's effector. Its
     answer comes back as a `Result` with the same id. After a crash no Result comes: what was
     written ahead tells the stage on assignment."""
@@ -79,13 +79,13 @@ class Perform(msgspec.Struct, frozen=True):
     task: Any
 
 
-class Drop(msgspec.Struct, frozen=True):
+class Drop(msgspec.Struct, frozen=True, gc=False):
     """Nothing to do, counted under `reason`."""
 
     reason: str
 
 
-class DeadLetter(msgspec.Struct, frozen=True):
+class DeadLetter(msgspec.Struct, frozen=True, gc=False):
     """This input can't be processed. All its other outcomes are taken back, the input is written to
     <topic>.dlq with `reason` and `detail`. Too many at once halt the worker instead."""
 
@@ -93,7 +93,7 @@ class DeadLetter(msgspec.Struct, frozen=True):
     detail: str = ""
 
 
-class Wait(msgspec.Struct, frozen=True):
+class Wait(msgspec.Struct, frozen=True, gc=False):
     """Not yet: something this record names is not here (a definition's version). All its other
     outcomes are taken back; this topic-partition pauses and the record is offered again."""
 

@@ -18,6 +18,9 @@ class Settings(BaseSettings):
     redis: str = Field("redis://127.0.0.1:6379/0", description="Redis-protocol server; a view, never the truth")
     host: str = Field("127.0.0.1", description="Address the HTTP and gRPC servers bind to")
     http_port: int = Field(0, description="Port of the HTTP server (health, metrics, API); 0 takes a free one")
+    shared_port: int = Field(
+        0, description="A second port, which all instances of this service on one machine share; 0: none"
+    )
     grpc_port: int = Field(0, description="Port of the gRPC server; 0 takes a free one")
     partitions: int = Field(8, description="Partitions of member-keyed topics; refused when the broker says otherwise")
     replication: int = Field(1, description="Replication factor topics are created with (3 in production)")

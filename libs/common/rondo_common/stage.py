@@ -17,7 +17,7 @@ import msgspec
 from rondo_common.outcomes import Outcome
 
 
-class Record(msgspec.Struct, frozen=True):
+class Record(msgspec.Struct, frozen=True, gc=False):
     """One Kafka record. `time` is its timestamp in ms; headers as a plain dict of text. A tombstone has
     an empty value."""
 
@@ -96,7 +96,7 @@ class Assigned(msgspec.Struct, frozen=True):
 Input = Record | Timer | SweepItem | SweepEnd | Result | Assigned
 
 
-class Touches(msgspec.Struct, frozen=True):
+class Touches(msgspec.Struct, frozen=True, gc=False):
     """What an input touches: `owner`, whose due timers fire first, and the state keys to read."""
 
     owner: str | None = None
@@ -127,6 +127,8 @@ class Stage(Protocol):
     A stage may also have these attributes:
     `effect_lanes`: indexes of the lanes whose records make `Perform` tasks; they stop while the
     effector is full. Default: all lanes but the first.
+    `gather_s`: least seconds between two of its transactions while records come, for a stage whose
+    readers are in no hurry. Default: `rondo_common.streams.pace.LEAST_S`.
     `indexed`: kinds of states that sweeps and `StateView.scan` need (a frozenset); others save the
     memory of the index. Default: all.
     `dead_letter_topic`: whose `.dlq` takes timers, sweep items and answers that fail. Default: the

@@ -22,9 +22,13 @@ from collections.abc import MutableMapping, Sequence
 from contextvars import ContextVar
 from typing import Any, TypeVar
 
-import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, PlatformCollector, ProcessCollector
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+
+from rondo_common.lean import without
+
+with without("rich", "better_exceptions"):
+    import structlog
 
 REGISTRY = CollectorRegistry()
 """The registry behind every /metrics; the process and platform collectors are in it."""
@@ -150,9 +154,10 @@ def histogram(
     return _metric(Histogram, name, text, labels, buckets=tuple(buckets))
 
 
-def exposition() -> tuple[bytes, str]:
-    """All metrics in Prometheus text form and their content type."""
-    return generate_latest(REGISTRY), CONTENT_TYPE_LATEST
+def exposition(names: Sequence[str] = ()) -> tuple[bytes, str]:
+    """The named metrics, all without names, in Prometheus text form, and their content type."""
+    registry = REGISTRY.restricted_registry(names) if names else REGISTRY
+    return generate_latest(registry), CONTENT_TYPE_LATEST
 
 
 def trace_id() -> str:

@@ -1,15 +1,22 @@
 """The warehouse, through the official ClickHouse client. Which engine answers is one URL: by default the
 insights process with the embedded engine, else a ClickHouse cluster (RONDO_URL_WAREHOUSE)."""
 
+import re
 import threading
 from typing import Any
 from urllib.parse import urlsplit
 
 import clickhouse_connect
+from clickhouse_connect.driver.exceptions import DatabaseError
 
-from rondo_common.problems import unavailable
+from rondo_common import telemetry
+from rondo_common.problems import Problem, unavailable
 
 DATABASE = "rondo"
+_LIMITS = re.compile(r"Code: (158|159|160|241|307)\b")
+"""ClickHouse's codes for: too many rows, too slow, estimated too slow, too much memory, too many bytes."""
+
+log = telemetry.logger(__name__)
 
 
 def connect(url: str) -> Any:
@@ -38,13 +45,21 @@ class Warehouse:
         self._client: Any = None
         self._lock = threading.Lock()
 
-    def rows(self, statement: str, parameters: dict[str, Any]) -> list[tuple[Any, ...]]:
-        """Rows of a SELECT. Problem 503 when the warehouse does not answer."""
+    def rows(
+        self, statement: str, parameters: dict[str, Any], settings: dict[str, Any] | None = None
+    ) -> list[tuple[Any, ...]]:
+        """Rows of a SELECT. Problem 503 when the warehouse does not answer, 422 when the statement went
+        beyond a limit of `settings` (max_execution_time, max_memory_usage)."""
         with self._lock:
             try:
                 if self._client is None:
                     self._client = connect(self._url)
-                return list(self._client.query(statement, parameters=parameters).result_rows)
+                return list(self._client.query(statement, parameters=parameters, settings=settings).result_rows)
+            except DatabaseError as e:
+                if found := _LIMITS.search(str(e)):
+                    raise Problem(422, "too-costly", "The question costs too much", f"limit {found[1]}") from e
+                log.warning("the warehouse refused a statement", error=str(e)[:500])
+                raise unavailable("the warehouse", type(e).__name__) from e
             except Exception as e:
                 self._client = None
                 raise unavailable("the warehouse", type(e).__name__) from e

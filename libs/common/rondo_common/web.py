@@ -48,6 +48,7 @@ PROBLEM_JSON = "application/problem+json"
 MAX_BODY = 1_048_576
 """Bytes of a request's body unless `install` says otherwise; above it: 413."""
 
+_METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
 T = TypeVar("T")
 log = telemetry.logger(__name__)
 
@@ -134,10 +135,10 @@ async def _on_http(request: Request, error: HTTPException) -> Response:
 
 
 def _methods_at(request: Request) -> list[str]:
-    """Every method an address has. Routers name only those of the first route that fits it, which is one
-    route a method here."""
-    fitting = (r for r in request.app.routes if r.matches(request.scope)[0] is not Match.NONE)
-    return sorted({m for r in fitting for m in getattr(r, "methods", None) or ()})
+    """Every method an address has: the router that refuses names only those of the first route that fits."""
+    routes = request.app.routes
+    asked = {m: {**request.scope, "method": m} for m in _METHODS}
+    return [m for m, scope in asked.items() if any(r.matches(scope)[0] is Match.FULL for r in routes)]
 
 
 async def _on_validation(request: Request, error: Any) -> Response:

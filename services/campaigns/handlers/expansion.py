@@ -7,10 +7,11 @@ from msgspec.structs import replace
 from rondo_common import active
 from rondo_common.outcomes import DeadLetter, Drop, Outcome, Save
 from rondo_common.stage import States, SweepEnd, SweepItem, Timer
+from services.campaigns.bodies import campaign_of
 from services.campaigns.handlers import shares
 from services.campaigns.model import MemberState, RunShare, live_key, run_key
 from services.campaigns.run_counts import planned
-from services.campaigns.touch_making import end_marker, make_touches
+from services.campaigns.touch_making import broadcast_touches, end_marker
 
 
 def begin(
@@ -58,14 +59,14 @@ def on_member(item: SweepItem, states: States, now: int) -> Iterator[Outcome]:
     member: MemberState | None = states.get(item.key)
     if member is None or run.segment not in member.segments or member.merged_into or member.erased:
         return
-    body = shares.body_of(states, workspace, run)
-    if body is None:
+    definition = active.exact(states, workspace, "campaign", run.campaign, run.version)
+    if definition is None:
         yield DeadLetter("unknown_version", f"{run.campaign}@{run.version}")
         return
     member_id = item.key.split(":", 2)[2]
-    yield from make_touches(states, workspace, run, body, member_id, "1", run.due, run.lane, now=now, data=run.data)
+    yield from broadcast_touches(states, workspace, run, definition, member_id)
     # stored as it is: publishing and going on come with the end of the sweep
-    yield Save(run_key(workspace, run_id), planned(run, body.touches_each, now))
+    yield Save(run_key(workspace, run_id), planned(run, campaign_of(definition).touches_each, now))
 
 
 def on_chunk_end(item: SweepEnd, states: States, now: int) -> Iterator[Outcome]:

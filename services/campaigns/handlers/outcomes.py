@@ -17,7 +17,8 @@ from rondo_common.records import Move
 from rondo_common.stage import States
 from services.campaigns.handlers import shares
 from services.campaigns.model import Absorbed, TouchState, absorbed_key, share_key, touch_key
-from services.campaigns.run_counts import advance, engaged
+from services.campaigns.run_counts import advance, engaged, let_through, on_their_way
+from services.campaigns.touch_making import OCCURRENCE, STEP
 from services.campaigns.touch_progress import Report, decided, delivered, engagement_name
 
 MOST_HOPS = 8
@@ -36,6 +37,7 @@ class About(msgspec.Struct, frozen=True):
     run_id: str = ""
     attempt: int = 1
     verdict: str = ""
+    lane: str = ""
     status: str = ""
     kind: str = ""
     actor: str = "human"
@@ -53,6 +55,8 @@ def keys(about: About) -> list[str]:
     """State keys a report touches."""
     if not _counted(about):
         return []
+    if about.lane == "bulk" and _first_send(about):
+        return [share_key(about.workspace, about.run_id)]  # most decisions of a broadcast: no touch's state is needed
     return [
         touch_key(about.touch_id),
         share_key(about.workspace, about.run_id),
@@ -67,17 +71,26 @@ def on_report(
     if not _counted(about):
         yield Drop("not_counted")
         return
+    run = shares.find(states, about.workspace, about.run_id)
+    broadcast = run is not None and run.kind == "broadcast"
+    if run is not None and broadcast and _first_send(about):
+        yield from shares.keep(states, about.workspace, let_through(run, now), now, before=run)
+        return
     touch: TouchState | None = states.get(touch_key(about.touch_id))
+    if touch is None and run is not None and broadcast and _written_here(about):
+        if not on_their_way(run):
+            yield Drop("not_counted")  # at its end, so long ago that its state is deleted
+            return
+        touch = TouchState(run.run_id)
     if touch is None:
         yield from _elsewhere(what, about, raw, cause, states, now, hops)
         return
-    run = shares.find(states, about.workspace, touch.run_id)
     if run is None or touch.run_id != about.run_id:
         yield DeadLetter("foreign_run", f"{about.run_id} is not the run of {about.touch_id}")
         return
     report = _report(what, about)
     if isinstance(report, Report):
-        moved = advance(run, touch, report, now)
+        moved = advance(run, touch, report, now, kept=not broadcast)
     else:
         moved = engaged(run, touch, report)
     if moved is None:
@@ -87,6 +100,17 @@ def on_report(
     yield Save(touch_key(about.touch_id), touch_after)
     if after != run:
         yield from shares.keep(states, about.workspace, after, now, before=run)
+
+
+def _first_send(about: About) -> bool:
+    """Whether it is a first decision, and to send."""
+    return about.verdict == "send" and about.attempt == 1
+
+
+def _written_here(about: About) -> bool:
+    """Whether the touch of a broadcast is one of the member the report names, so that this partition wrote
+    it: else it is of one who was merged into that member."""
+    return about.touch_id.partition(":")[0] == ids.touch_id(about.run_id, STEP, about.member_id, OCCURRENCE)
 
 
 def _report(what: str, about: About) -> Report | str:

@@ -12,7 +12,7 @@ from rondo_common.records import RunPart
 from rondo_common.stage import States
 from services.campaigns.bodies import CampaignBody, campaign_of
 from services.campaigns.model import RunShare, run_key, run_owner, share_key
-from services.campaigns.run_counts import on_their_way, outstanding
+from services.campaigns.run_counts import on_their_way, outstanding, shown
 
 CHUNKS = "0123456789abcdef"
 """An expansion goes over the members by the first digit of their ids, one part after the other, so
@@ -64,7 +64,7 @@ def part(states: States, workspace: str, run: RunShare, now: int, paused: bool) 
         started_at=iso(max(run.started_at, run.due)),
         audience=run.audience,
         touches=run.touches,
-        counts=run.counts,
+        counts=shown(run.counts),
         reasons={b: by for b, by in run.reasons.items() if by},
         engagement=run.engagement,
         last_change=iso(run.changed_at) if run.changed_at else None,
@@ -87,16 +87,19 @@ def keep(
     """Store a share that changed. Goes on with an expansion that may, moves a run that is done out of
     the globals, and publishes: at once when asked or when, other than `before`, nothing is on its way
     any more; else within a second."""
-    held = is_paused(states, workspace, run) if paused is None else paused
-    if run.phase == "expanding" and not run.sweeping and not held and on_their_way(run) < AHEAD:
-        run = replace(run, sweeping=True)
-        yield sweep(workspace, run, body_of(states, workspace, run))
+    goes_on = run.phase == "expanding" and not run.sweeping and on_their_way(run) < AHEAD
     ended = run.kind == "api" or run.phase in ("expanded", "cancelled")
     if ended and before is not None and not on_their_way(run) and on_their_way(before):
         publish = True
+    held = paused
+    if held is None and (goes_on or publish):
+        held = is_paused(states, workspace, run)
+    if goes_on and not held:
+        run = replace(run, sweeping=True)
+        yield sweep(workspace, run, body_of(states, workspace, run))
     if publish:
         run = replace(run, dirty=False)
-        yield part(states, workspace, run, now, held)
+        yield part(states, workspace, run, now, bool(held))
     elif not run.dirty:
         run = replace(run, dirty=True)
         yield SetTimer(run_owner(workspace, run.run_id), PUBLISH, now + PUBLISH_MS)

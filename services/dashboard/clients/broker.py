@@ -42,9 +42,10 @@ class Broker:
     def run(self) -> None:
         """Look until `stop`. Never raises."""
         admin = kafka.admin(self._bootstrap, "dashboard")
+        commits = kafka.Commits(self._bootstrap, "dashboard")
         while not self._stop.is_set():
             try:
-                self.backlog = lag.backlog(admin, self._processes())
+                self.backlog = lag.backlog(admin, commits, self._processes())
                 if time.monotonic() - self._dead_at >= DEAD_EVERY_S:
                     self._look_at_dead(admin)
                     self._dead_at = time.monotonic()

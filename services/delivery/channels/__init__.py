@@ -5,6 +5,7 @@ RETRY: the provider said "later"), refused (REJECTED), and not known (UNKNOWN: b
 may have left and no answer came, or the answer was the provider's own failure).
 """
 
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from services.delivery.model import Answer, Lookup, Message
@@ -16,9 +17,11 @@ class Provider(Protocol):
     name: str
     askable: bool
     """Whether `look_up` can tell if a message was taken."""
+    pipelines: bool
+    """Whether knowing the next message helps to send one."""
 
-    async def send(self, message: Message, touch_id: str) -> Answer:
-        """Send one message. Never raises for what a provider or the network may do."""
+    def seat(self) -> "Seat":
+        """Where one call after the other is made."""
         ...
 
     async def look_up(self, task: Lookup) -> Answer:
@@ -29,3 +32,36 @@ class Provider(Protocol):
     async def close(self) -> None:
         """Give back connections."""
         ...
+
+
+class Seat(Protocol):
+    """Where one call after the other is made. `leave` it at the end."""
+
+    async def send(self, message: Message, touch_id: str, following: tuple[Message, str] | None = None) -> Answer:
+        """Send one message. Never raises for what a provider or the network may do. `following` is the message
+        (and its touch) that is sent here next, unless it is withdrawn."""
+        ...
+
+    def withdraw(self) -> None:
+        """What was to follow is not sent here."""
+        ...
+
+    def leave(self) -> None: ...
+
+
+class Single:
+    """A seat of a provider to which every call is one of its own."""
+
+    __slots__ = ("_send",)
+
+    def __init__(self, send: Callable[[Message, str], Awaitable[Answer]]):
+        self._send = send
+
+    async def send(self, message: Message, touch_id: str, following: tuple[Message, str] | None = None) -> Answer:
+        return await self._send(message, touch_id)
+
+    def withdraw(self) -> None:
+        pass
+
+    def leave(self) -> None:
+        pass

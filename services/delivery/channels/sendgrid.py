@@ -10,6 +10,7 @@ import httpx
 import msgspec
 from sendgrid.helpers.mail import Content, CustomArg, Email, Header, Mail, Personalization, To
 
+from services.delivery.channels import Single
 from services.delivery.channels.http import client, post, retry_after, server_failure
 from services.delivery.model import Answer, Lookup, Message, Verdict
 from services.delivery.render import mime
@@ -44,6 +45,7 @@ class SendGrid:
 
     name = NAME
     askable = False  # its activity feed is a paid extra and lags; the event webhook settles
+    pipelines = False
 
     def __init__(
         self,
@@ -60,6 +62,9 @@ class SendGrid:
         self._host = host
         self._default_sender = default_sender
         self._http = client(connect_timeout, timeout, connections)
+
+    def seat(self) -> Single:
+        return Single(self.send)
 
     async def send(self, message: Message, touch_id: str) -> Answer:
         found = await post(

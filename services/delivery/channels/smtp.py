@@ -2,13 +2,17 @@
 
 What had left when something broke decides the outcome: before the body nothing can have been taken;
 after it, without the server's answer, nobody knows (RFC 5321 4.5.3.2.6, RFC 1047).
+
+Where the server pipelines (RFC 2920), the envelope of the next message leaves together with the body of
+the one before: a message costs one write, one read and one round trip. An envelope alone sends nothing;
+one that is not followed by its message ends its connection.
 """
 
 import asyncio
 import re
 
 from rondo_common.telemetry import masked
-from services.delivery.channels.smtp_connection import Broken, Connection, Reply, Server, connect
+from services.delivery.channels.smtp_connection import Broken, Connection, Late, Reply, Server, connect
 from services.delivery.model import Answer, Lookup, Message, Verdict
 from services.delivery.render import mime
 
@@ -18,11 +22,30 @@ PER_CONNECTION = 1000
 """Messages after which a connection is replaced: relays like that, and load is spread anew."""
 
 
+class Letter:
+    """A message ready to leave: its envelope's commands, and its body with dots doubled and the final one."""
+
+    __slots__ = ("body", "id", "mail", "message", "rcpt")
+
+    def __init__(self, message: Message, touch_id: str, host: str, default_sender: str):
+        sender, to, data = mime.build(message, touch_id, host, default_sender)
+        self.message = message
+        self.id = mime.message_id(touch_id, host)
+        self.mail = f"MAIL FROM:<{sender}>"
+        self.rcpt = f"RCPT TO:<{to}>"
+        self.body = stuffed(data)
+
+    @property
+    def envelope(self) -> bytes:
+        return f"{self.mail}\r\n{self.rcpt}\r\nDATA\r\n".encode("ascii")
+
+
 class Smtp:
     """One relay. `host` is the right side of Message-ID and our name in EHLO."""
 
     name = NAME
     askable = False
+    pipelines = True
 
     def __init__(self, url: str, host: str, default_sender: str, connect_timeout: float, timeout: float):
         self._server = Server.of(url)
@@ -30,15 +53,21 @@ class Smtp:
         self._default_sender = default_sender
         self._connect_timeout = connect_timeout
         self._timeout = timeout
-        self._idle: list[Connection] = []
+        self._idle: list[Seat] = []
+        self._waiting: set[Connection] = set()
+        self._timer: asyncio.TimerHandle | None = None
         self._closed = False
 
     async def send(self, message: Message, touch_id: str) -> Answer:
-        sender, to, data = mime.build(message, touch_id, self._host, self._default_sender)
-        answer = await self._carry(sender, to, data)
-        if answer.verdict == Verdict.ACCEPTED:
-            return Answer(Verdict.ACCEPTED, NAME, mime.message_id(touch_id, self._host))
-        return answer
+        seat = self.seat()
+        try:
+            return await seat.send(message, touch_id)
+        finally:
+            seat.leave()
+
+    def seat(self) -> "Seat":
+        """For sending one message after the other; `leave` it at the end."""
+        return self._idle.pop() if self._idle else Seat(self)
 
     async def look_up(self, task: Lookup) -> Answer:
         return Answer(Verdict.UNKNOWN, NAME, reason="not_askable")
@@ -46,59 +75,141 @@ class Smtp:
     async def close(self) -> None:
         self._closed = True
         while self._idle:
-            self._idle.pop().quit()
+            self._idle.pop().end()
 
-    async def _carry(self, sender: str, to: str, data: bytes) -> Answer:
-        """Over a kept connection if there is one. A kept one may have been closed meanwhile: what breaks
-        before the body goes once more over a new one."""
-        while self._idle:
-            kept = self._idle.pop()
-            if not kept.alive:
-                continue
-            answer = await self._over(kept, sender, to, data)
+    # for its seats
+
+    def letter(self, message: Message, touch_id: str) -> Letter:
+        return Letter(message, touch_id, self._host, self._default_sender)
+
+    def back(self, seat: "Seat") -> None:
+        if self._closed:
+            seat.end()
+        else:
+            self._idle.append(seat)
+
+    async def connection(self) -> Connection:
+        """A new one. OSError, Broken or TimeoutError when there is none to be had."""
+        async with asyncio.timeout(self._connect_timeout):
+            return await connect(self._server, self._host)
+
+    def wait(self, connection: Connection) -> None:
+        """Its replies have a time limit from now on, until `waited`."""
+        connection.deadline = asyncio.get_running_loop().time() + self._timeout
+        self._waiting.add(connection)
+        if self._timer is None:
+            self._look_later()
+
+    def waited(self, connection: Connection) -> None:
+        self._waiting.discard(connection)
+
+    def _look_later(self) -> None:
+        # one timer for all connections: a time-out for each message costs more than its two writes
+        self._timer = asyncio.get_running_loop().call_later(min(0.25, self._timeout / 4), self._look)
+
+    def _look(self) -> None:
+        self._timer = None
+        now = asyncio.get_running_loop().time()
+        for connection in [c for c in self._waiting if c.deadline is not None and c.deadline <= now]:
+            connection.expire()
+        if self._waiting:
+            self._look_later()
+
+
+class Seat:
+    """A connection of the relay's, made when it is needed, for one message after the other."""
+
+    __slots__ = ("_ahead", "_connection", "_smtp", "after")
+
+    def __init__(self, smtp: Smtp):
+        self._smtp = smtp
+        self._connection: Connection | None = None
+        self._ahead: Letter | None = None
+        """Whose envelope has left, and whose body is the next that may."""
+        self.after: Letter | None = None
+        """Whose envelope may leave with the body that is sent now."""
+
+    async def send(self, message: Message, touch_id: str, following: tuple[Message, str] | None = None) -> Answer:
+        """Send one message. `following` is the one to be sent here after it: its envelope may leave already.
+        Never raises for what the network or the server may do."""
+        smtp, ahead, kept = self._smtp, self._ahead, self._connection
+        self._ahead = None
+        if ahead is not None and ahead.message is not message:
+            self._drop()
+            ahead = kept = None
+        letter = ahead or smtp.letter(message, touch_id)
+        self.after = None if following is None else smtp.letter(*following)
+        if kept is not None and kept.alive:
+            # it may have been closed meanwhile: what breaks before the body goes once more over a new one
+            answer = await self._over(kept, letter, ahead is not None)
             if answer.verdict != Verdict.NOT_SENT:
                 return answer
-            break
         try:
-            async with asyncio.timeout(self._connect_timeout):
-                fresh = await connect(self._server, self._host)
+            self._connection = fresh = await smtp.connection()
         except (OSError, Broken, TimeoutError) as e:
             detail = str(e) if isinstance(e, Broken) else type(e).__name__
             return Answer(Verdict.NOT_SENT, NAME, reason="connection_failed", detail=detail)
-        return await self._over(fresh, sender, to, data)
+        return await self._over(fresh, letter, False)
 
-    async def _over(self, connection: Connection, sender: str, to: str, data: bytes) -> Answer:
-        transfer = Transfer(connection, sender, to, data)
+    def withdraw(self) -> None:
+        """What was to follow is not sent here."""
+        self.after = None
+        if self._ahead is not None:
+            self._ahead = None
+            self._drop()
+
+    def leave(self) -> None:
+        self.withdraw()
+        self._smtp.back(self)
+
+    def end(self) -> None:
+        if self._connection is not None:
+            self._connection.quit()
+            self._connection = None
+
+    def _drop(self) -> None:
+        if self._connection is not None:
+            self._connection.abort()
+            self._connection = None
+
+    async def _over(self, connection: Connection, letter: Letter, ahead: bool) -> Answer:
+        transfer = Transfer(connection, letter, ahead, self)
+        self._smtp.wait(connection)
         try:
-            async with asyncio.timeout(self._timeout):
-                answer = await transfer.run()
-        except (Broken, TimeoutError) as e:
-            connection.abort()
-            late = isinstance(e, TimeoutError)
-            if not transfer.body_left:
-                return Answer(Verdict.NOT_SENT, NAME, reason="timeout" if late else "connection_lost")
-            return Answer(Verdict.UNKNOWN, NAME, reason="timeout" if late else "connection_lost")
+            answer = await transfer.run()
+        except Broken as e:
+            self._drop()
+            reason = "timeout" if isinstance(e, Late) else "connection_lost"
+            return Answer(Verdict.UNKNOWN if transfer.body_left else Verdict.NOT_SENT, NAME, reason=reason)
         except BaseException:
-            connection.abort()
+            self._drop()
             raise
+        finally:
+            self._smtp.waited(connection)
         connection.sent += 1
-        if self._closed or transfer.closing or connection.sent >= PER_CONNECTION:
-            connection.quit()
-        elif connection.alive:
-            self._idle.append(connection)
+        if transfer.closing or connection.sent >= PER_CONNECTION:
+            self.end()
+        elif transfer.went_ahead and self.after is None:
+            self._drop()  # withdrawn meanwhile
+        elif transfer.went_ahead:
+            self._ahead = self.after
         return answer
 
 
 class Transfer:
-    """One mail transaction. `body_left`: bytes of the message may have left; `closing`: the server ends
-    the connection after this (421)."""
+    """One mail transaction; `ahead`: its envelope has left already. The envelope of `seat.after` leaves with
+    its body. `body_left`: bytes of the message may have left; `went_ahead`: the next envelope has;
+    `closing`: the server ends the connection after this (421)."""
 
-    def __init__(self, connection: Connection, sender: str, to: str, data: bytes):
+    __slots__ = ("_ahead", "_connection", "_letter", "_seat", "body_left", "closing", "went_ahead")
+
+    def __init__(self, connection: Connection, letter: Letter, ahead: bool, seat: Seat):
         self._connection = connection
-        self._mail = f"MAIL FROM:<{sender}>"
-        self._rcpt = f"RCPT TO:<{to}>"
-        self._data = data
+        self._letter = letter
+        self._ahead = ahead
+        self._seat = seat
         self.body_left = False
+        self.went_ahead = False
         self.closing = False
 
     async def run(self) -> Answer:
@@ -113,22 +224,28 @@ class Transfer:
         if refused is not None:
             await self._undo(data)
             return refused
+        c, after = self._connection, self._seat.after
+        if after is not None and c.pipelining and c.sent + 1 < PER_CONNECTION:
+            c.write(self._letter.body + after.envelope)
+            self.went_ahead = True
+        else:
+            c.write(self._letter.body)
         self.body_left = True
-        self._connection.write(stuffed(self._data))
-        end = await self._connection.reply()
-        return Answer(Verdict.ACCEPTED, NAME) if end.code == 250 else self._refused(end, "hard_bounce")
+        end = await c.reply()
+        if end.code == 250:
+            return Answer(Verdict.ACCEPTED, NAME, self._letter.id)
+        return self._refused(end, "hard_bounce")
 
     async def _envelope(self) -> tuple[Reply, Reply | None, Reply | None]:
         """Replies to MAIL, RCPT and DATA; None for those not asked any more."""
-        c = self._connection
-        if c.pipelining:
-            c.write(f"{self._mail}\r\n{self._rcpt}\r\nDATA\r\n".encode("ascii"))
-            mail = await c.reply()
-            if mail.code == 421:
-                return mail, None, None
-            return mail, await c.reply(), await c.reply()
-        mail = await c.command(self._mail)
-        rcpt = await c.command(self._rcpt) if mail.code == 250 else None
+        c, letter = self._connection, self._letter
+        if self._ahead or c.pipelining:
+            if not self._ahead:
+                c.write(letter.envelope)
+            mail, *rest = await c.replies(3)
+            return mail, rest[0] if rest else None, rest[1] if len(rest) > 1 else None
+        mail = await c.command(letter.mail)
+        rcpt = await c.command(letter.rcpt) if mail.code == 250 else None
         data = await c.command("DATA") if rcpt is not None and rcpt.code in (250, 251) else None
         return mail, rcpt, data
 

@@ -8,6 +8,7 @@ import asyncio
 import base64
 import ssl
 from collections import deque
+from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
@@ -21,8 +22,20 @@ class Reply(NamedTuple):
     text: str
 
 
+@lru_cache(maxsize=256)
+def _reply(line: bytes) -> Reply | None:
+    """The last line of a reply; None when it is none. Most mails get the same few."""
+    if not line[:3].isdigit():
+        return None
+    return Reply(int(line[:3]), line[4:].strip().decode("latin-1"))
+
+
 class Broken(Exception):
     """The connection ended, or said something that is no SMTP."""
+
+
+class Late(Broken):
+    """A reply did not come in time."""
 
 
 class Server(NamedTuple):
@@ -50,18 +63,25 @@ class Server(NamedTuple):
 
 
 class Connection(asyncio.Protocol):
-    """Made by `connect`. Commands go out by `write`, replies come in order by `reply`."""
+    """Made by `connect`. Commands go out by `write`, replies come in order by `replies`."""
 
     def __init__(self) -> None:
         self.extensions: frozenset[str] = frozenset()
+        self.mechanisms: frozenset[str] = frozenset()
+        """Ways of AUTH the server offers."""
+        self.pipelining = False
         self.sent = 0
         """Messages this connection has carried."""
+        self.deadline: float | None = None
+        """When (event loop's time) whoever waits for replies gives up; `expire` is to be called then."""
         self._transport: asyncio.Transport | None = None
+        self._loop = asyncio.get_running_loop()
         self._buffer = b""
         self._lines: list[str] = []
         self._replies: deque[Reply] = deque()
+        self._wanted = 0
         self._waiter: asyncio.Future[None] | None = None
-        self._broken: str | None = None
+        self._broken: Broken | None = None
 
     # asyncio's side
 
@@ -69,30 +89,31 @@ class Connection(asyncio.Protocol):
         self._transport = transport  # type: ignore[assignment]
 
     def data_received(self, data: bytes) -> None:
-        self._buffer += data
-        while True:
-            end = self._buffer.find(b"\n")
-            if end < 0:
-                break
-            line, self._buffer = self._buffer[:end], self._buffer[end + 1 :]
+        if self._buffer:
+            data = self._buffer + data
+        at = 0
+        while (end := data.find(b"\n", at)) >= 0:
+            line, at = data[at:end], end + 1
             if line[3:4] == b"-":
                 if not self.extensions:
                     self._lines.append(line[4:].strip().decode("latin-1"))
                 continue
-            if not line[:3].isdigit():
-                self._break("not an SMTP reply")
+            reply = _reply(line)
+            if reply is None:
+                self._break(Broken("not an SMTP reply"))
                 return
-            self._replies.append(Reply(int(line[:3]), line[4:].strip().decode("latin-1")))
+            self._replies.append(reply)
+        self._buffer = data[at:]
         if len(self._buffer) > LONGEST_REPLY:
-            self._break("an endless reply")
-        elif self._replies:
+            self._break(Broken("an endless reply"))
+        elif self._waiter is not None and self._enough():
             self._wake()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._broken = self._broken or (type(exc).__name__ if exc else "closed by the server")
+        self._broken = self._broken or Broken(type(exc).__name__ if exc else "closed by the server")
         self._wake()
 
-    def _break(self, why: str) -> None:
+    def _break(self, why: Broken) -> None:
         self._broken = why
         self.abort()
         self._wake()
@@ -107,27 +128,39 @@ class Connection(asyncio.Protocol):
     def alive(self) -> bool:
         return self._broken is None and self._transport is not None and not self._transport.is_closing()
 
-    @property
-    def pipelining(self) -> bool:
-        return "PIPELINING" in self.extensions
+    def expire(self) -> None:
+        """The deadline has passed."""
+        self._break(Late("timeout"))
 
     def write(self, data: bytes) -> None:
         """Send bytes. Broken when the connection is known to be gone: then nothing was sent."""
         if not self.alive or self._transport is None:
-            raise Broken(self._broken or "closed")
+            raise self._broken or Broken("closed")
         self._transport.write(data)
 
-    async def reply(self) -> Reply:
-        """The next reply. Broken when none can come any more."""
-        while not self._replies:
+    async def replies(self, count: int) -> list[Reply]:
+        """The next `count` replies; fewer when a 421 is among them, the last then. Broken when they can't
+        come any more."""
+        self._wanted = count
+        while not self._enough():
             if self._broken is not None:
-                raise Broken(self._broken)
-            self._waiter = asyncio.get_running_loop().create_future()
+                raise self._broken
+            self._waiter = self._loop.create_future()
             try:
                 await self._waiter
             finally:
                 self._waiter = None
-        return self._replies.popleft()
+        found = [self._replies.popleft()]
+        while len(found) < count and found[-1].code != 421:
+            found.append(self._replies.popleft())
+        return found
+
+    def _enough(self) -> bool:
+        return len(self._replies) >= self._wanted or any(r.code == 421 for r in self._replies)
+
+    async def reply(self) -> Reply:
+        """The next reply. Broken when none can come any more."""
+        return (await self.replies(1))[0]
 
     async def command(self, line: str) -> Reply:
         self.write(line.encode("ascii") + b"\r\n")
@@ -156,6 +189,8 @@ class Connection(asyncio.Protocol):
         # the first line is the server's name
         words = [*self._lines, reply.text][1:]
         self.extensions = frozenset(["EHLO", *(w.split(" ")[0].upper() for w in words if w)])
+        self.mechanisms = frozenset(m for w in words if w[:4].upper() == "AUTH" for m in w[5:].upper().split())
+        self.pipelining = "PIPELINING" in self.extensions
 
     async def secure(self, server: Server) -> None:
         """STARTTLS."""
@@ -172,11 +207,22 @@ class Connection(asyncio.Protocol):
         self._transport = made  # type: ignore[assignment]
 
     async def log_in(self, server: Server) -> None:
-        """AUTH PLAIN (RFC 4616)."""
-        secret = base64.b64encode(f"\0{server.user}\0{server.password}".encode()).decode()
-        reply = await self.command(f"AUTH PLAIN {secret}")
+        """AUTH PLAIN (RFC 4616) where the server offers it, else LOGIN, which some know alone."""
+        if "PLAIN" in self.mechanisms:
+            reply = await self.command(f"AUTH PLAIN {_base64(f'{chr(0)}{server.user}{chr(0)}{server.password}')}")
+        elif "LOGIN" in self.mechanisms:
+            reply = await self.command("AUTH LOGIN")
+            for secret in (server.user, server.password):
+                if reply.code == 334:
+                    reply = await self.command(_base64(secret))
+        else:
+            raise Broken("the server offers neither AUTH PLAIN nor LOGIN")
         if reply.code != 235:
             raise Broken(f"AUTH was refused: {reply.code}")
+
+
+def _base64(text: str) -> str:
+    return base64.b64encode(text.encode()).decode()
 
 
 async def connect(server: Server, name: str) -> Connection:

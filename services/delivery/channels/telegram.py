@@ -9,6 +9,7 @@ from urllib.parse import quote
 import httpx
 import msgspec
 
+from services.delivery.channels import Single
 from services.delivery.channels.http import client, post, server_failure
 from services.delivery.model import Answer, Lookup, Message, Verdict
 
@@ -45,10 +46,14 @@ class Telegram:
 
     name = NAME
     askable = False
+    pipelines = False
 
     def __init__(self, base: str, token: str, connect_timeout: float, timeout: float, connections: int):
         self._url = f"{base.rstrip('/')}/bot{token}/sendMessage"
         self._http = client(connect_timeout, timeout, connections)
+
+    def seat(self) -> Single:
+        return Single(self.send)
 
     async def send(self, message: Message, touch_id: str) -> Answer:
         headers = {"Content-Type": "application/json"}

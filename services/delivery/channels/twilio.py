@@ -12,6 +12,7 @@ from urllib.parse import urlencode
 import httpx
 import msgspec
 
+from services.delivery.channels import Single
 from services.delivery.channels.http import client, post, retry_after, server_failure
 from services.delivery.model import Answer, Lookup, Message, Verdict, digest
 
@@ -35,6 +36,7 @@ class Twilio:
 
     name = NAME
     askable = True
+    pipelines = False
 
     def __init__(
         self,
@@ -53,6 +55,9 @@ class Twilio:
         self._sender = sender
         self._public_url = public_url.rstrip("/")
         self._http = client(connect_timeout, timeout, connections)
+
+    def seat(self) -> Single:
+        return Single(self.send)
 
     async def send(self, message: Message, touch_id: str) -> Answer:
         headers = {**self._auth, "Content-Type": "application/x-www-form-urlencoded"}

@@ -4,14 +4,14 @@ from collections.abc import Iterator
 
 import msgspec
 
-from rondo_common.outcomes import CancelTimer, Drop, Outcome, Perform, Save
+from rondo_common.outcomes import CancelTimer, Drop, Outcome, Save
 from rondo_common.records import Delivery, Send, SendState
 from rondo_common.stage import Input, Record, Result, States
 from services.delivery import waits
 from services.delivery.handlers.doubts import asked, become_unknown
-from services.delivery.handlers.parts import GO, RECONCILE, WORKER, Parts, final, forget, generation, send_key, send_of
+from services.delivery.handlers.parts import GO, RECONCILE, Parts, final, forget, send_key, send_of
 from services.delivery.handlers.sends import postpone
-from services.delivery.model import Answer, Begin, Status, Verdict, Worker
+from services.delivery.model import Answer, Status, Verdict
 
 _OPEN = frozenset((Status.QUEUED, Status.RETRY, Status.HELD))
 TOOK = frozenset(("delivered", "bounced", "complained", "deferred"))
@@ -45,7 +45,7 @@ def on_result(parts: Parts, item: Result, states: States, now: int) -> Iterator[
             yield from settle(parts, item, send, state, answer, states, now)
         else:
             yield from asked(parts, send, state, answer, int(purpose.removeprefix("ask")), now)
-    elif state.status == Status.UNKNOWN and answer.verdict in (Verdict.UNKNOWN, Verdict.LOST):
+    elif state.status == Status.UNKNOWN and answer.verdict == Verdict.UNKNOWN:
         yield Drop("still_unknown")
     else:
         yield from settle(parts, item, send, state, answer, states, now)
@@ -82,20 +82,8 @@ def settle(
             wait = 0 if ours else waits.unsent_wait(touch_id, state.calls, answer.after)
             yield from postpone(send, state, Status.QUEUED, now, wait, answer.reason)
             yield from forget(state, touch_id)
-        case Verdict.LOST:
-            yield from _begin_anew(state, states)
-            yield from postpone(send, state, Status.QUEUED, now, 0, "marks_lost")
         case Verdict.UNKNOWN:
             yield from become_unknown(parts, item, send, state, answer, now)
-
-
-def _begin_anew(state: SendState, states: States) -> Iterator[Outcome]:
-    """Redis was emptied under us. Calls of a new generation are marked from their start again; those
-    still open under the old one count as begun, should this worker die now."""
-    if state.gen == generation(states):
-        gen = state.gen + 1
-        yield Save(WORKER, Worker(gen))
-        yield Perform(f"begin:{states.partition}:{gen}", Begin(gen, stop_flags(states)))
 
 
 def on_callback(parts: Parts, item: Record, message: Delivery, states: States, now: int) -> Iterator[Outcome]:

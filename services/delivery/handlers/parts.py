@@ -1,6 +1,7 @@
 """What the handlers share: the configuration they decide by, and the records they write. Pure."""
 
 from collections.abc import Iterator
+from functools import lru_cache
 
 import msgspec
 
@@ -18,6 +19,8 @@ GO = "go"
 RECONCILE = "reconcile"
 """Timer of a send of unknown outcome."""
 
+_iso = lru_cache(maxsize=64)(iso)
+"""The outcomes of one batch share their time."""
 _read_send = msgspec.json.Decoder(Send).decode
 
 
@@ -69,7 +72,7 @@ def delivery(parts: Parts, item: Input, send: Send, state: SendState, status: st
         channel=send.channel,
         provider=parts.provider,
         status=status,
-        at=iso(now),
+        at=_iso(now),
         attempt=send.attempt,
         campaign=send.campaign,
         run_id=send.run_id,

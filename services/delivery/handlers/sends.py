@@ -123,6 +123,7 @@ def _submit(
             lane=send.lane,
             address_id=member.address_id or "",
             message=message,
+            trace=item.headers.get("traceparent", "") if type(item) is Record else "",
         ),
     )
 

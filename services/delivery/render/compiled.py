@@ -7,37 +7,42 @@ import mrml
 
 from rondo_common.links import Link, Signer
 from services.delivery.render.html import text_of, with_open_pixel, with_tracked_links
-from services.delivery.render.liquid import HTML, TEXT, Fragment, TemplateError, markup, tracker
+from services.delivery.render.liquid import HTML, TEXT, Fragment, TemplateError
 
 _PARTS = ("mjml", "html", "text")
 _inliner = css_inline.CSSInliner(load_remote_stylesheets=False, keep_at_rules=True)
 
 
 class Rendered:
-    """A rendered template. E-mail alone has `subject`, `sender` and `html`."""
+    """A rendered template. E-mail alone has `subject`, `sender` and `html`. The pieces are those of `text`
+    and `html`, in order (quick.Fixed: the same in every message)."""
 
-    __slots__ = ("html", "sender", "subject", "text")
+    __slots__ = ("html", "html_pieces", "sender", "subject", "text", "text_pieces")
 
-    def __init__(self, text: str, html: str = "", subject: str = "", sender: str = ""):
-        self.text = text
-        self.html = html
+    def __init__(self, text: list[str], html: list[str], subject: str = "", sender: str = ""):
+        self.text_pieces = text
+        self.text = "".join(text)
+        self.html_pieces = html
+        self.html = "".join(html)
         self.subject = subject
         self.sender = sender
 
 
 class Addresses:
-    """The signed addresses in one message to one member."""
+    """The signed addresses in one message to one member, each made once and only when used."""
+
+    __slots__ = ("_base", "_made", "_series")
 
     def __init__(self, signer: Signer, base: str, link: Link):
-        self._signer = signer
+        self._series = signer.series(link)
         self._base = base
-        self._link = link
         self._made: dict[str, str] = {}
 
     def _url(self, kind: str, url: str = "") -> str:
-        k = self._link
-        link = Link(kind, k.workspace, k.member_id, k.touch_id, k.run_id, k.campaign, k.channel, k.topic, url)
-        return self._signer.url(self._base, link)
+        found = self._made.get(url or kind)
+        if found is None:
+            found = self._made[url or kind] = self._series.url(self._base, kind, url)
+        return found
 
     @property
     def unsubscribe(self) -> str:
@@ -51,10 +56,7 @@ class Addresses:
         """The tracked address of a web address; anything else, and our own links, as they are."""
         if not target.startswith(("http://", "https://")) or target.startswith(f"{self._base}/u/"):
             return target
-        found = self._made.get(target)
-        if found is None:
-            found = self._made[target] = self._url("click", target)
-        return found
+        return self._url("click", target)
 
 
 def locale_chain(locale: str | None, default: str | None) -> list[str]:
@@ -116,48 +118,16 @@ class Compiled:
 
     def render(self, variables: dict[str, Any], addresses: Addresses) -> Rendered:
         """The message for `variables`; `links` is added to them. TemplateError, Aborted."""
-        if self._html is None and self._subject is None:
-            values = {**variables, "links": _Links(addresses, False)}
-            return Rendered(self._text.render(values))
-        values = {**variables, "links": _Links(addresses, False)}
-        subject = self._subject.render(values).strip() if self._subject else ""
-        sender = self._sender.render(values).strip() if self._sender else ""
-        text = self._text.render(values)
-        html = ""
-        if self._html is not None:
-            token = tracker.set(addresses.track)
+        subject = "".join(self._subject.pieces(variables, addresses)).strip() if self._subject else ""
+        sender = "".join(self._sender.pieces(variables, addresses)).strip() if self._sender else ""
+        text = self._text.pieces(variables, addresses)
+        html = self._html.pieces(variables, addresses) if self._html is not None else []
+        if self._inline:
             try:
-                html = self._html.render({**variables, "links": _Links(addresses, True)})
-            finally:
-                tracker.reset(token)
-            if self._inline:
-                try:
-                    html = _inliner.inline(html)
-                except css_inline.InlineError as e:
-                    raise TemplateError("its styles can't be inlined") from e
+                html = [_inliner.inline("".join(html))]
+            except css_inline.InlineError as e:
+                raise TemplateError("its styles can't be inlined") from e
         return Rendered(text, html, subject, sender)
-
-
-class _Links(dict[str, Any]):
-    """links.* of a template, signed only when used."""
-
-    def __init__(self, addresses: Addresses, html: bool):
-        super().__init__()
-        self._addresses = addresses
-        self._is_html = html
-
-    def __getitem__(self, key: str) -> str:
-        match key:
-            case "unsubscribe" | "preferences":
-                found = self._addresses.unsubscribe
-            case "open":
-                found = self._addresses.open
-            case _:
-                raise KeyError(key)
-        return markup(found) if self._is_html else found
-
-    def __contains__(self, key: object) -> bool:
-        return key in ("unsubscribe", "preferences", "open")
 
 
 def _required(content: dict[str, Any], part: str) -> str:

@@ -22,6 +22,8 @@ from liquid.token import TOKEN_EOF, TOKEN_EXPRESSION, TOKEN_TAG, Token
 from liquid.undefined import Undefined
 from markupsafe import Markup, escape
 
+from services.delivery.render.quick import LONGEST, Fixed, Program, Scope, Signed
+
 Track = Callable[[str], str]
 """Turns the target of a link into its tracked address."""
 
@@ -153,13 +155,17 @@ HTML = _environment(html=True)
 
 
 class Fragment:
-    """A parsed piece of a template. One without any Liquid is its own result."""
+    """A parsed piece of a template. One without any Liquid is its own result, a simple one has a program
+    (quick.py), any other is rendered by python-liquid."""
 
-    __slots__ = ("_plain", "_template")
+    __slots__ = ("_env", "_html", "_plain", "_program", "_template")
 
     def __init__(self, source: str, env: Environment):
-        self._plain: str | None = source if "{{" not in source and "{%" not in source else None
+        self._env = env
+        self._html = env is HTML
+        self._plain: Fixed | None = Fixed(source) if "{{" not in source and "{%" not in source else None
         self._template: BoundTemplate | None = None
+        self._program: Program | None = None
         if self._plain is None:
             try:
                 self._template = env.from_string(source)
@@ -167,19 +173,67 @@ class Fragment:
                 raise TemplateError(f"Liquid: {_where(e)}") from e
             except RecursionError as e:
                 raise TemplateError("Liquid: nested too deeply") from e
+            self._program = Program.of(self._template.nodes, env, _LinkNode, _AbortNode)
 
-    def render(self, variables: dict[str, Any]) -> str:
-        """The text for `variables`. TemplateError when a limit is met or a filter can't work; Aborted."""
+    @property
+    def quick(self) -> bool:
+        """Whether it needs no python-liquid to render."""
+        return self._plain is not None or self._program is not None
+
+    def pieces(self, variables: dict[str, Any], addresses: Signed) -> list[str]:
+        """The text for `variables` and the links of one message, in pieces, fixed ones as Fixed.
+        TemplateError when a limit is met or a filter can't work; Aborted."""
+        if self._plain is not None:
+            return [self._plain]
+        if self._program is not None and gaps.get() is None:
+            try:
+                found = self._program(Scope(variables, addresses, self._env))
+                if sum(map(len, found)) <= LONGEST:
+                    return found
+            except Aborted:
+                raise
+            except Exception:  # whatever it was: the general way meets it too, and says what is wrong
+                pass
+        return [self.general(variables, addresses)]
+
+    def general(self, variables: dict[str, Any], addresses: Signed) -> str:
+        """The text as python-liquid renders it, whatever the template."""
         if self._template is None:
             return self._plain or ""
+        token = tracker.set(addresses.track) if self._html else None
         try:
-            return self._template.render(variables)
+            return self._template.render({**variables, "links": _Links(addresses, self._html)})
         except LiquidError as e:
             raise TemplateError(f"Liquid: {_where(e)}") from e
         except Aborted:
             raise
         except (RecursionError, OverflowError, ArithmeticError, TypeError, ValueError, AttributeError) as e:
             raise TemplateError(f"Liquid: {type(e).__name__}") from e
+        finally:
+            if token is not None:
+                tracker.reset(token)
+
+
+class _Links(dict[str, Any]):
+    """links.* of a template, signed only when used."""
+
+    def __init__(self, addresses: Signed, html: bool):
+        super().__init__()
+        self._addresses = addresses
+        self._is_html = html
+
+    def __getitem__(self, key: str) -> str:
+        match key:
+            case "unsubscribe" | "preferences":
+                found = self._addresses.unsubscribe
+            case "open":
+                found = self._addresses.open
+            case _:
+                raise KeyError(key)
+        return Markup(found) if self._is_html else found
+
+    def __contains__(self, key: object) -> bool:
+        return key in ("unsubscribe", "preferences", "open")
 
 
 def _where(error: LiquidError) -> str:
@@ -191,8 +245,3 @@ def _where(error: LiquidError) -> str:
     except Exception:
         line = ""
     return f"{type(error).__name__.removesuffix('Error')}{line}"
-
-
-def markup(text: str) -> Markup:
-    """`text` as HTML that must not be escaped again."""
-    return Markup(text)

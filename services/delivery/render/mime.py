@@ -5,15 +5,17 @@ so values are decoded first and then refused when they hold CR, LF or NUL, whate
 """
 
 import base64
-import binascii
-import json
 import re
+from binascii import b2a_qp
+from collections.abc import Sequence
 from email.errors import HeaderParseError
 from email.header import decode_header, make_header
 from email.utils import formatdate
 from functools import lru_cache
+from json.encoder import encode_basestring_ascii as _json_text
 
 from services.delivery.model import Message
+from services.delivery.render.quick import Fixed
 
 _FORBIDDEN = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _ATOM = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~ -]*")
@@ -134,57 +136,85 @@ def build(message: Message, touch_id: str, host: str, default_sender: str) -> tu
     """Envelope sender, envelope recipient, and the message with CRLF line ends (not dot-stuffed)."""
     bare, from_ = sender(message.sender or default_sender)
     to = address(message.to)
-    head = [
-        f"From: {from_}",
-        f"To: {to}",
-        f"Subject: {encoded('Subject', plain('Subject', message.subject))}",
-        f"Message-ID: {message_id(touch_id, host)}",
-        f"Date: {_date(message.at // 1000)}",
-        "MIME-Version: 1.0",
-    ]
-    if message.unsubscribe:
-        head.append(f"List-Unsubscribe: <{message.unsubscribe}>")
-        head.append("List-Unsubscribe-Post: List-Unsubscribe=One-Click")
-    if message.args:
-        unique = json.dumps({"unique_args": message.args}, separators=(", ", ": "))
-        head.append("X-SMTPAPI: " + unique.replace(", ", ",\r\n "))
-    cut = f"=_{touch_id.replace(':', '.')}"
-    text = _part("plain", message.text, cut)
-    if not message.html:
-        return bare, to, "\r\n".join(head).encode() + b"\r\n" + text
-    bound = cut.encode()
-    head.append(f'Content-Type: multipart/alternative; boundary="{cut}"')
-    return (
-        bare,
-        to,
-        b"".join(
-            (
-                "\r\n".join(head).encode(),
-                b"\r\n\r\n--",
-                bound,
-                b"\r\n",
-                text,
-                b"\r\n--",
-                bound,
-                b"\r\n",
-                _part("html", message.html, cut),
-                b"\r\n--",
-                bound,
-                b"--\r\n",
-            )
-        ),
+    head = (
+        f"From: {from_}\r\nTo: {to}\r\nSubject: {encoded('Subject', plain('Subject', message.subject))}\r\n"
+        f"Message-ID: {message_id(touch_id, host)}\r\nDate: {_date(message.at // 1000)}\r\nMIME-Version: 1.0\r\n"
     )
+    if message.unsubscribe:
+        head += f"List-Unsubscribe: <{message.unsubscribe}>\r\nList-Unsubscribe-Post: List-Unsubscribe=One-Click\r\n"
+    if message.args:
+        head += _smtpapi(message.args)
+    cut = f"=_{touch_id.replace(':', '.')}"
+    text = _part("plain", message.text, message.text_pieces, cut)
+    if not message.html:
+        return bare, to, head.encode() + text
+    head += f'Content-Type: multipart/alternative; boundary="{cut}"\r\n\r\n--{cut}\r\n'
+    between, end = f"\r\n--{cut}\r\n".encode(), f"\r\n--{cut}--\r\n".encode()
+    html = _part("html", message.html, message.html_pieces, cut)
+    return bare, to, b"".join((head.encode(), text, between, html, end))
 
 
-def _part(subtype: str, text: str, cut: str) -> bytes:
-    """One body part with its headers; 7bit when it can be, else quoted-printable."""
+def _smtpapi(args: dict[str, str]) -> str:
+    """What callbacks bring back, as JSON over several lines."""
+    pairs = ",\r\n ".join([f"{_json_text(k)}: {_json_text(v)}" for k, v in args.items()])
+    return f'X-SMTPAPI: {{"unique_args": {{{pairs}}}}}\r\n'
+
+
+def _part(subtype: str, text: str, pieces: Sequence[str], cut: str) -> bytes:
+    """One body part with its headers; 7bit when it can be, else quoted-printable. `pieces` make up `text`,
+    or are empty."""
     if "\r" in text:
-        text = text.replace("\r\n", "\n").replace("\r", "\n")
-    lines = text.split("\n")
-    if text.isascii() and max(map(len, lines)) <= _LONGEST_LINE and cut not in text and "\x00" not in text:
-        way, body = "7bit", "\r\n".join(lines).encode()
-    else:
-        way = "quoted-printable"
-        body = binascii.b2a_qp(text.encode("utf-8", "replace"), istext=True).replace(b"\n", b"\r\n")
-    head = f"Content-Type: text/{subtype}; charset=utf-8\r\nContent-Transfer-Encoding: {way}\r\n\r\n"
-    return head.encode() + body + b"\r\n"
+        text, pieces = text.replace("\r\n", "\n").replace("\r", "\n"), ()
+    if text.isascii() and "\x00" not in text and cut not in text and _short_lines(text):
+        return _HEADS[subtype, "7bit"] + text.replace("\n", "\r\n").encode() + b"\r\n"
+    return b"".join((_HEADS[subtype, "quoted-printable"], *_quoted(pieces or (text,)), b"\r\n"))
+
+
+_HEADS = {
+    (subtype, way): f"Content-Type: text/{subtype}; charset=utf-8\r\nContent-Transfer-Encoding: {way}\r\n\r\n".encode()
+    for subtype in ("plain", "html")
+    for way in ("7bit", "quoted-printable")
+}
+
+
+def _short_lines(text: str) -> bool:
+    return len(text) <= _LONGEST_LINE or max(map(len, text.split("\n"))) <= _LONGEST_LINE
+
+
+def _quoted(pieces: Sequence[str]) -> list[bytes]:
+    """Quoted-printable (RFC 2045, 6.7) piece by piece: what a template says to everybody is encoded once.
+    Where two pieces do not fit on one line, a soft line break goes between."""
+    out: list[bytes] = []
+    column = 0
+    for piece in pieces:
+        if type(piece) is Fixed:
+            try:
+                body, first, last = piece.encoded
+            except AttributeError:
+                body, first, last = piece.encoded = _encoded_piece(piece)
+        else:
+            body, first, last = _encoded_piece(piece)
+        if column + first >= _LINE:
+            out.append(b"=\r\n")
+            column = 0
+        out.append(body)
+        column = last if last is not None else column + first
+    return out
+
+
+_WORD = 70
+_plain_word = re.compile(r"[!-<>-~]+").fullmatch
+"""What quoted-printable leaves as it is, wherever it stands; a dot at the start of a line is doubled later."""
+
+
+def _encoded_piece(text: str) -> tuple[bytes, int, int | None]:
+    """A piece in quoted-printable, the length of its first line, and of its last (None: it has but one)."""
+    if _plain_word(text):
+        raw = text.encode()
+        if len(raw) <= _WORD:
+            return raw, len(raw), None
+        last = len(raw) % _WORD or _WORD
+        return b"=\r\n".join([raw[at : at + _WORD] for at in range(0, len(raw), _WORD)]), _WORD + 1, last
+    body = b2a_qp(text.encode("utf-8", "replace"), istext=True).replace(b"\n", b"\r\n")
+    end = body.rfind(b"\r\n")
+    return (body, len(body), None) if end < 0 else (body, body.find(b"\r\n"), len(body) - end - 2)

@@ -81,6 +81,8 @@ class Renderer:
             unsubscribe=addresses.unsubscribe if self._channel == "email" and send.class_ == MARKETING else "",
             args=args,
             at=now,
+            text_pieces=rendered.text_pieces,
+            html_pieces=rendered.html_pieces,
         )
         if self._channel == "email":
             try:

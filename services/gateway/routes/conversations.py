@@ -13,7 +13,7 @@ from rondo_common.problems import Problem, invalid
 from rondo_protos.community.v1 import community_pb2 as pb
 from services.gateway.access import needs
 from services.gateway.answers import raw_json
-from services.gateway.members import find, limit_of
+from services.gateway.members import choice_of, find, id_type_of, limit_of
 
 router = APIRouter(prefix="/v1/conversations", tags=["conversations"])
 Read = Annotated[Grant, Depends(needs("conversations:read"))]
@@ -27,13 +27,13 @@ class Reply(msgspec.Struct, forbid_unknown_fields=True):
 
 @router.get("", summary="Conversations, newest first; ?member= of one member, ?status=open")
 async def listing(request: Request, grant: Read) -> Response:
-    member_id, who = "", request.query_params.get("member")
+    kind, member_id, who = id_type_of(request), "", request.query_params.get("member")
     if who:
-        member_id = (await find(request, grant.workspace, who)).member_id
+        member_id = (await find(request, grant.workspace, who, kind)).member_id
     wanted = pb.ListConversationsRequest(
         workspace=grant.workspace,
         member_id=member_id,
-        status=request.query_params.get("status", ""),
+        status=choice_of(request, "status", ("open", "closed")) or "",
         cursor=request.query_params.get("cursor", ""),
         limit=limit_of(request),
     )

@@ -2,14 +2,13 @@
 
 from typing import Annotated
 
-import httpx
 from fastapi import APIRouter, Depends
 from starlette.requests import Request
 from starlette.responses import Response
 
 from rondo_common.keys import Grant, make_internal_key
-from rondo_common.problems import unavailable
 from services.gateway.access import needs
+from services.gateway.forward import forward
 
 router = APIRouter(prefix="/v1/imports", tags=["imports"])
 Read = Annotated[Grant, Depends(needs("members:read"))]
@@ -20,19 +19,15 @@ async def _pass(request: Request, grant: Grant) -> Response:
     state = request.app.state
     key = make_internal_key(state.settings.secret, grant.workspace)
     headers = {k: v for k in ("content-type", "idempotency-key") if (v := request.headers.get(k))}
-    try:
-        answer = await state.clients.http.request(
-            request.method,
-            state.settings.url_ingestion + request.url.path,
-            params=dict(request.query_params),
-            content=await request.body(),
-            headers=headers,
-            auth=(key, ""),
-            timeout=60,
-        )
-    except httpx.HTTPError as e:
-        raise unavailable("ingestion", "It does not answer") from e
-    return Response(answer.content, answer.status_code, media_type=answer.headers.get("content-type"))
+    return await forward(
+        request,
+        state.settings.url_ingestion,
+        "ingestion",
+        request.query_params,
+        headers=headers,
+        auth=(key, ""),
+        timeout=60,
+    )
 
 
 @router.post("", status_code=202, summary="Import a CSV file: multipart with file, mapping (JSON) and dry_run")

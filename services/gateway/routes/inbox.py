@@ -2,14 +2,15 @@
 
 from typing import Annotated
 
-import httpx
 from fastapi import APIRouter, Depends
 from starlette.requests import Request
 from starlette.responses import Response
 
 from rondo_common.keys import Grant
-from rondo_common.problems import unavailable
 from services.gateway.access import needs
+from services.gateway.forward import forward
+from services.gateway.members import choice_of
+from services.gateway.routes.templates import CHANNELS
 
 router = APIRouter(prefix="/v1/inbox", tags=["inbox"])
 Read = Annotated[Grant, Depends(needs("inbox:read"))]
@@ -17,23 +18,14 @@ Write = Annotated[Grant, Depends(needs("inbox:write"))]
 
 
 async def _pass(request: Request, grant: Grant) -> Response:
-    state = request.app.state
     query = {**request.query_params, "workspace": grant.workspace}
-    try:
-        answer = await state.clients.http.request(
-            request.method,
-            state.settings.url_capture + request.url.path,
-            params=query,
-            content=await request.body(),
-            headers={"content-type": request.headers.get("content-type", "application/json")},
-        )
-    except httpx.HTTPError as e:
-        raise unavailable("the inbox", "The capture process does not answer") from e
-    return Response(answer.content, answer.status_code, media_type=answer.headers.get("content-type"))
+    headers = {"content-type": request.headers.get("content-type", "application/json")}
+    return await forward(request, request.app.state.settings.url_capture, "the inbox", query, headers=headers)
 
 
 @router.get("/messages", summary="Captured messages, newest first")
 async def messages(request: Request, grant: Read) -> Response:
+    choice_of(request, "channel", CHANNELS)
     return await _pass(request, grant)
 
 

@@ -12,6 +12,7 @@ from starlette.responses import JSONResponse, Response
 
 from rondo_common import keys as key_tools
 from rondo_common import web
+from rondo_common.clock import iso
 from rondo_common.definitions import DefinitionStore
 from rondo_common.keys import Grant
 from rondo_common.problems import Problem, invalid, not_found
@@ -20,6 +21,8 @@ from services.gateway.access import SCOPES, needs
 
 router = APIRouter(prefix="/v1")
 ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+OVERLAP_MS = 24 * 3_600_000
+"""How long the old secret of a webhook goes on signing beside the new one."""
 _TYPES = re.compile(r"\*|[a-z_]+\.(\*|[a-z_]+)")
 
 Admin = Annotated[Grant, Depends(needs("admin:write"))]
@@ -146,6 +149,22 @@ async def list_webhooks(request: Request, grant: AdminRead) -> Response:
     found = store_of(request).list(grant.workspace, "webhook")
     data = [{"id": d.id, **msgspec.json.decode(d.body), "created_at": d.created_at} for d in found]
     return JSONResponse(web.page(data))
+
+
+@router.post(
+    "/webhooks/{id}/rotate", status_code=201, tags=["webhooks"], summary="Replace the secret; both sign for a day"
+)
+async def rotate_webhook(id: str, request: Request, grant: Admin) -> Response:
+    found = store_of(request).get(grant.workspace, "webhook", id)
+    if found is None:
+        raise not_found("webhook", id)
+    body = msgspec.json.decode(found.body, type=dict[str, Any])
+    until = iso(request.app.state.clock.now() + OVERLAP_MS)
+    body |= {"generation": body["generation"] + 1, "old_secret_until": until}
+    # two rotations at once: one of them must fail, or its caller would hold a secret nobody signs with
+    await store_of(request).put(grant.workspace, "webhook", id, body, grant.id, found.version)
+    secret = webhook_secret(request.app.state.settings.secret, grant.workspace, id, body["generation"])
+    return JSONResponse({"id": id, "secret": secret, "old_secret_until": until}, 201)
 
 
 @router.delete("/webhooks/{id}", status_code=204, tags=["webhooks"], summary="Stop sending to a URL")

@@ -1,6 +1,6 @@
 """Facts about a member: what happened to it, how it may be reached, its messages; and its timers."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Sequence
 
 from msgspec.structs import replace
 
@@ -17,34 +17,31 @@ from services.segmentation.ruleset import RuleSet
 Fact = rec.Contact | rec.Delivery | rec.Engagement
 
 
-def on_event(item: Input, event: rec.MemberEvent, states: States, now: int, rules: RuleSet) -> Iterator[Outcome]:
+def on_event(item: Input, event: rec.MemberEvent, states: States, now: int, rules: RuleSet) -> Iterable[Outcome]:
     """A member event. The first one of a member makes it known: all segments are evaluated."""
     before: Member = states.get(state_key(event.workspace, event.member_id)) or Member()
     if event.kind == "member.erased":
-        yield from merges.gone(before, history.erased(before), event, item, states, now, rules)
-        return
+        return merges.gone(before, history.erased(before), event, item, states, now, rules)
     if before.status == ERASED:
         before = Member(clock=before.clock)  # heard of again: a new member under the old id
     member, facets = history.of_event(before, event)
     if event.kind == "member.merged" and event.merged_into and event.merged_into != member.merged_into:
         after = replace(member, merged_into=event.merged_into)
-        yield from merges.gone(member, after, event, item, states, now, rules)
-    elif member is before:
-        yield Drop("nothing_new")
-    elif member.merged_into is not None:
-        yield from merges.pass_on(event.workspace, event.member_id, member, bool(facets), item)
-    else:
-        segments = rules.all if before.status != KNOWN else rules.affected(facets)
-        why = Why(item.cause, event.id, now, from_iso(event.timestamp), event.historical)
-        yield from settle(event.workspace, event.member_id, member, rules, segments, why, states)
+        return merges.gone(member, after, event, item, states, now, rules)
+    if member is before:
+        return (Drop("nothing_new"),)
+    if member.merged_into is not None:
+        return merges.pass_on(event.workspace, event.member_id, member, bool(facets), item)
+    segments = rules.all if before.status != KNOWN else rules.affected(facets)
+    why = Why(item.cause, event.id, now, from_iso(event.timestamp), event.historical)
+    return settle(event.workspace, event.member_id, member, rules, segments, why, states)
 
 
-def on_fact(item: Input, fact: Fact, states: States, now: int, rules: RuleSet) -> Iterator[Outcome]:
+def on_fact(item: Input, fact: Fact, states: States, now: int, rules: RuleSet) -> Iterable[Outcome]:
     """A contact, an outcome of a send, an open or a click. They make no member known."""
     before: Member = states.get(state_key(fact.workspace, fact.member_id)) or Member()
     if before.status == ERASED:
-        yield Drop("erased")
-        return
+        return (Drop("erased"),)
     cause, fact_at = "contact", None
     match fact:
         case rec.Contact():
@@ -57,28 +54,26 @@ def on_fact(item: Input, fact: Fact, states: States, now: int, rules: RuleSet) -
             member, facets = history.of_engagement(before, fact)
     if isinstance(fact, rec.Contact) and fact.merged_into and fact.merged_into != member.merged_into:
         after = replace(member, merged_into=fact.merged_into)
-        yield from merges.gone(member, after, fact, item, states, now, rules)
-    elif member is before:
-        yield Drop("nothing_new")
-    elif member.merged_into is not None:
-        yield from merges.pass_on(fact.workspace, fact.member_id, member, bool(facets), item)
-    else:
-        segments = rules.affected(facets) if member.counts else ()
-        why = Why(item.cause, cause, now, fact_at)
-        yield from settle(fact.workspace, fact.member_id, member, rules, segments, why, states)
+        return merges.gone(member, after, fact, item, states, now, rules)
+    if member is before:
+        return (Drop("nothing_new"),)
+    if member.merged_into is not None:
+        return merges.pass_on(fact.workspace, fact.member_id, member, bool(facets), item)
+    segments = rules.affected(facets) if member.counts else ()
+    why = Why(item.cause, cause, now, fact_at)
+    return settle(fact.workspace, fact.member_id, member, rules, segments, why, states)
 
 
-def on_timer(item: Timer, states: States, now: int, rules: RuleSet) -> Iterator[Outcome]:
+def on_timer(item: Timer, states: States, now: int, rules: RuleSet) -> Iterable[Outcome]:
     """The answer of one segment for one member may change at exactly this ms."""
     _, workspace, member_id = item.owner.split(":", 2)
     member = states.get(item.owner)
     if member is None:
-        yield Drop("no_member")
-        return
+        return (Drop("no_member"),)
     settling = Settling(workspace, member_id, member, Why(item.cause, "timer", now))
     settling.fired(item.name)
     settling.evaluate(rules, (item.name,))
-    yield from settling.outcomes(states)
+    return settling.outcomes(states)
 
 
 def settle(
@@ -86,11 +81,12 @@ def settle(
     member_id: str,
     member: Member,
     rules: RuleSet,
-    segments: Iterable[str],
+    segments: Sequence[str],
     why: Why,
     states: States,
-) -> Iterator[Outcome]:
+) -> Iterable[Outcome]:
     """Evaluate `segments` for a member and write what follows."""
     settling = Settling(workspace, member_id, member, why)
-    settling.evaluate(rules, segments)
-    yield from settling.outcomes(states)
+    if segments:
+        settling.evaluate(rules, segments)
+    return settling.outcomes(states)

@@ -6,17 +6,26 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from rondo_common import telemetry
 from rondo_common.clock import Clock, iso
 from rondo_common.problems import Problem, invalid, not_found
+from services.segmentation import rules as r
 from services.segmentation.audience import Tally, explain
+from services.segmentation.clients import WarehouseAudiences
 from services.segmentation.model import Member
 from services.segmentation.requests import rules
+from services.segmentation.ruleset import RuleSet
+from services.segmentation.sql.question import Standing
 from services.segmentation.store import States
 
+MOST_COUNTED = 30_000
+"""Members the evaluator counts one by one (about 2 s) while the warehouse can't be asked."""
 MOST_MEMBERS = 1_000
 MEMBERS = 100
 _LATEST = 253_402_300_799_999
 """The last ms of the year 9999 (UTC), which RFC 3339 can write."""
+
+log = telemetry.logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -33,22 +42,50 @@ class AudienceRequests:
     """Raises Problem: 404 unknown member or segment, 422 wrong, 503. Work over all members runs in a
     thread of its own."""
 
-    def __init__(self, states: States, clock: Clock, known: Callable[[str, str], Any]):
-        self._states, self._clock, self._known = states, clock, known
+    def __init__(self, states: States, clock: Clock, known: Callable[[str, str], Any], warehouse: WarehouseAudiences):
+        self._states, self._clock, self._known, self._warehouse = states, clock, known, warehouse
 
     async def preview(self, workspace: str, data: bytes) -> dict[str, Any]:
-        """Whom a rule holds at an instant (WIRE 4)."""
-        return await asyncio.to_thread(self._preview, workspace, data)
-
-    def _preview(self, workspace: str, data: bytes) -> dict[str, Any]:
+        """Whom a rule holds at an instant (WIRE 4), as known when it is asked: one query of the warehouse once
+        it shows all that the log held then. While it can't, a small workspace is counted member by member."""
         began = time.perf_counter()
-        value, at, samples = rules.read_preview(data, self._clock.now())
-        known = self._states.rules(workspace)
-        tally = Tally(known.compile(rules.read_rule(value, "/rule", known)), at, samples)
-        for member_id, member in self._states.members(workspace):
-            tally.add(member_id, member)
+        now = self._clock.now()
+        value, at, samples = rules.read_preview(data, now)
+        known = await asyncio.to_thread(self._states.rules, workspace)
+        rule = rules.read_rule(value, "/rule", known)
+        try:
+            found = await self._asked(workspace, rule, known, at, samples, past=at < now)
+        except Problem as problem:
+            counted = await asyncio.to_thread(self._counted, workspace, rule, known, at, samples)
+            if counted is None:
+                raise
+            log.info("a preview without the warehouse", workspace=workspace, reason=problem.detail)
+            found = counted
         took = round((time.perf_counter() - began) * 1000)
-        return {**tally.answer(), "as_of": iso(at), "exact": True, "took_ms": took}
+        return {**found, "as_of": iso(at), "took_ms": took}
+
+    async def _asked(
+        self, workspace: str, rule: r.Node, known: RuleSet, at: int, samples: int, past: bool
+    ) -> dict[str, Any]:
+        warehouse = self._warehouse
+        sources = warehouse.ask(rule, known.rules.get, workspace, at, samples, Standing(), past)
+        await warehouse.caught_up(workspace, sources)
+
+        def answer() -> dict[str, Any]:
+            members = warehouse.standing(workspace)
+            asked = warehouse.ask(rule, known.rules.get, workspace, at, samples, members, past)
+            return warehouse.answer(workspace, asked)
+
+        return await asyncio.to_thread(answer)
+
+    def _counted(self, workspace: str, rule: r.Node, known: RuleSet, at: int, samples: int) -> dict[str, Any] | None:
+        """The same by the evaluator; None for a workspace that is too large for it."""
+        tally = Tally(known.compile(rule), at, samples)
+        for n, (member_id, member) in enumerate(self._states.members(workspace)):
+            if n >= MOST_COUNTED:
+                return None
+            tally.add(member_id, member)
+        return {**tally.answer(), "exact": True}
 
     async def count(self, workspace: str, id: str) -> tuple[int, bool]:
         """Members in a segment, and whether its newest version is live everywhere."""

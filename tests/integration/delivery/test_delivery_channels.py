@@ -79,7 +79,7 @@ async def test_a_kept_connection_that_died_is_replaced() -> None:
     with SmtpServer() as s:
         out = smtp(s)
         assert (await out.send(mail("ann@example.com"), "t1")).verdict == Verdict.ACCEPTED
-        out._idle[0].abort()
+        out._idle[0]._connection.abort()
         assert (await out.send(mail("ann@example.com"), "t2")).verdict == Verdict.ACCEPTED
         port = s.port
     with SmtpServer(port) as again:
@@ -111,6 +111,45 @@ async def test_many_mails_at_once() -> None:
         await out.close()
         assert {a.verdict for a in answers} == {Verdict.ACCEPTED}
         assert s.touches() == {f"t{i}": 1 for i in range(40)}
+
+
+async def one_after_the_other(out: Smtp, to: list[str], withdraw: int | None = None) -> list[Answer]:
+    """Mails t0, t1 ... over one seat, each told of the one that follows; one of them is withdrawn before its turn."""
+    mails = [(mail(address), f"t{i}") for i, address in enumerate(to)]
+    seat, answers = out.seat(), []
+    for i, (message, touch) in enumerate(mails):
+        if i == withdraw:
+            seat.withdraw()
+            continue
+        answers.append(await seat.send(message, touch, mails[i + 1] if i + 1 < len(mails) else None))
+    seat.leave()
+    await out.close()
+    return answers
+
+
+async def test_envelopes_travel_ahead_and_each_mail_keeps_its_own(server: SmtpServer) -> None:
+    to = [f"ann{i}@example.com" for i in range(6)]
+    answers = await one_after_the_other(smtp(server), to)
+    assert [a.provider_id for a in answers] == [f"<t{i}@rondo.test>" for i in range(6)]
+    assert [(m.to, m.touch_id) for m in server.mails] == [(address, f"t{i}") for i, address in enumerate(to)]
+    assert server.connections == 1
+
+
+async def test_what_is_withdrawn_does_not_leave(server: SmtpServer) -> None:
+    to = [f"ann{i}@example.com" for i in range(4)]
+    answers = await one_after_the_other(smtp(server), to, withdraw=2)
+    assert {a.verdict for a in answers} == {Verdict.ACCEPTED}
+    assert [(m.to, m.touch_id) for m in server.mails] == [(to[i], f"t{i}") for i in (0, 1, 3)]
+
+
+@pytest.mark.parametrize("tag", ["hardbounce", "softbounce", "datafail", "reset", "421once", "timeout"])
+async def test_what_follows_a_failure_goes(server: SmtpServer, tag: str) -> None:
+    to = ["a@example.com", f"b+{tag}@example.com", "c@example.com", "d@example.com"]
+    answers = await one_after_the_other(smtp(server), to)
+    verdicts = [a.verdict for a in answers]
+    assert verdicts[0] == verdicts[2] == verdicts[3] == Verdict.ACCEPTED != verdicts[1]
+    taken = [m.touch_id for m in server.mails if m.to != to[1]]
+    assert taken == ["t0", "t2", "t3"]
 
 
 # HTTP

@@ -178,17 +178,40 @@ def test_a_lost_partition_starts_no_call(server: SmtpServer, hire: Hire) -> None
     assert server.touches() == {"t2": 1}
 
 
-def test_emptied_redis_is_noticed_before_the_next_call(server: SmtpServer, hire: Hire, client: redis.Redis) -> None:
+def test_emptied_redis_gets_its_marks_back(hire: Hire, client: redis.Redis) -> None:
+    """After the next call a successor learns the same as if nothing had been lost."""
+    with SmtpServer(slow_s=60.0) as server:
+        o = hire(server.url)
+        o.begin()
+        o.do(call("done"), call("open", "a+slow@example.com"))
+        assert o.answer()[0] == "done:1"
+        until(lambda: marks(client).get(b"open:1") == b"a")
+        client.flushall()
+        o.do(call("next"))
+        assert o.answer()[0] == "next:1" and server.touches()["next"] == 1
+        new = hire(server.url)
+        new.begin(2)
+        wanted = {
+            "done": Verdict.ACCEPTED,
+            "next": Verdict.ACCEPTED,
+            "open": Verdict.UNKNOWN,
+            "never": Verdict.NOT_SENT,
+        }
+        for name, verdict in wanted.items():
+            new.do(Check(f"{name}:1", 1))
+            assert new.verdict() == verdict, name
+
+
+def test_a_call_of_a_former_generation_does_not_begin_without_marks(
+    server: SmtpServer, hire: Hire, client: redis.Redis
+) -> None:
     o = hire(server.url)
-    o.begin()
-    o.do(call("t1"))
-    assert o.verdict() == Verdict.ACCEPTED
-    client.flushall()
-    o.do(call("t2"))
-    assert o.verdict() == Verdict.LOST
+    o.begin(1)
     o.begin(2)
-    o.do(call("t2", gen=2))
-    assert o.verdict() == Verdict.ACCEPTED and server.touches() == {"t1": 1, "t2": 1}
+    until(lambda: bool(marks(client, 2)))
+    client.flushall()
+    o.do(call("t1", gen=1))
+    assert o.answer()[1].reason == "marks_unavailable" and server.mails == []
 
 
 def test_what_a_successor_learns(server: SmtpServer, hire: Hire, client: redis.Redis) -> None:
@@ -255,6 +278,16 @@ def test_slow_addresses_stop_nobody(hire: Hire) -> None:
         o.do(*(call(f"s{i}", "a+slow@example.com") for i in range(4)), *(call(f"t{i}") for i in range(4)))
         order = [o.answer()[0] for _ in range(8)]
         assert {id[0] for id in order[:4]} == {"t"}, order
+
+
+def test_what_was_to_follow_a_slow_call_goes_elsewhere(hire: Hire) -> None:
+    with SmtpServer(slow_s=1.5) as server:
+        o = hire(server.url, concurrency=1, most=4, slow_after=0.1)
+        o.begin()
+        # on the warm connection the envelope of the second call is ahead when the first turns out to be slow
+        o.do(call("warm"), call("slow", "a+slow@example.com"), *(call(f"t{i}") for i in range(3)))
+        order = [o.answer()[0] for _ in range(5)]
+        assert order[-1] == "slow:1" and server.touches() == dict.fromkeys(("warm", "slow", "t0", "t1", "t2"), 1)
 
 
 def test_transactional_goes_first(hire: Hire) -> None:

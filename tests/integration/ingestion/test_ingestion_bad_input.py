@@ -1,10 +1,10 @@
 """Malformed requests over a real socket, with the real producer and Kafka behind: each gets a clear 4xx
 or a documented reject, never a 5xx, and its valid neighbours arrive."""
 
+import asyncio
 import gzip
 import json
 import socket
-import threading
 from urllib.parse import urlsplit
 
 import httpx
@@ -71,9 +71,8 @@ def stack(kafka, topics, tmp_path_factory):
     box = {}
 
     async def make():
-        sink = box["sink"] = KafkaSink(kafka, "ingestion.test")
-        thread = box["thread"] = threading.Thread(target=sink.run, daemon=True)
-        thread.start()
+        sink = KafkaSink(kafka, "ingestion.test")
+        box["kept"] = asyncio.create_task(sink.run())
         application = api.build(settings, sink, Keys(settings), Clock(), MemoryMarks())
         return application.asgi
 
@@ -82,8 +81,6 @@ def stack(kafka, topics, tmp_path_factory):
         eventually(lambda: httpx.get(base + "/readyz").status_code == 200)
         yield base, log, settings
         log.close()
-    box["sink"].stop()
-    box["thread"].join(10)
 
 
 def nested(depth, wrap=b'{"type":"track","userId":"u","event":"x","properties":'):

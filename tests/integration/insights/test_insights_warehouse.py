@@ -11,13 +11,16 @@ import uuid
 import msgspec
 import pytest
 
-from rondo_common import ids, warehouse
+from rondo_common import ids, rpc, warehouse
 from rondo_common import kafka as clients
 from rondo_common import topics as catalogue
 from rondo_common.clock import from_iso
-from rondo_common.records import Decision, Delivery, GateVerdict, MemberEvent
+from rondo_common.records import Contact, Decision, Delivery, GateVerdict, MemberEvent
+from rondo_protos.insights.v1 import insights_pb2, insights_pb2_grpc
 from services.insights import queries
 from services.insights.tables import TABLES
+from services.segmentation.clients import WarehouseAudiences
+from services.segmentation.parse import parse
 
 pytestmark = pytest.mark.integration
 W = f"w{uuid.uuid4().hex[:8]}"
@@ -29,6 +32,7 @@ class Insights:
 
     def __init__(self, kafka, folder, http, grpc):
         self.url = f"http://127.0.0.1:{http}"
+        self.grpc = f"127.0.0.1:{grpc}"
         self.env = {
             **os.environ,
             "RONDO_KAFKA": kafka,
@@ -91,7 +95,7 @@ def _produce(kafka, topic, rows):
 
 def _events(start, count, at=1_700_000_000_000):
     for n in range(start, start + count):
-        m = f"w-{n % 97}"
+        m = str(uuid.UUID(int=n % 97 + 1))
         e = MemberEvent(W, m, "track", f"id-{n}", "2026-01-01T00:00:00.5Z", name="Order", event_id=f"e{n}",
                         properties=msgspec.Raw(b'{"note":"it\'s \\\\ \\"quoted\\"\\n"}'))  # fmt: skip
         yield ids.member_key(W, m), e, at + n
@@ -114,6 +118,15 @@ def test_rows_are_there_once_however_often_the_process_dies(insights, kafka):
         f"SELECT count(), uniqExact(id), uniqExact(_partition, _offset) FROM rondo.member_events WHERE workspace = '{W}'",
         "8000\t8000\t8000",
     )
+    # the facts audiences are asked of: as many, each once, and again from the beginning when they are lost
+    counted = (
+        f"SELECT count(), uniqExact(_partition, _offset) FROM rondo.facts WHERE workspace = '{W}' AND what = 'e:Order'"
+    )
+    insights.until(counted, "8000\t8000")
+    insights.sql("TRUNCATE TABLE rondo.facts")
+    insights.kill()
+    insights.start()
+    insights.until(counted, "8000\t8000")
     body = insights.sql(f"SELECT json FROM rondo.member_events WHERE id = 'id-7' AND workspace = '{W}' FORMAT TSVRaw")
     assert msgspec.json.decode(body)["properties"] == {"note": 'it\'s \\ "quoted"\n'}
 
@@ -152,3 +165,32 @@ def test_questions_and_the_official_client(insights, kafka):
     assert outcomes["deliveries"] == {"accepted": 1}
     with pytest.raises(OSError):
         urllib.request.urlopen(insights.url, data=b"SELECT nonsense", timeout=10)
+
+
+def test_an_audience_is_as_fresh_as_the_log(insights, kafka):
+    """CatchUp answers when what was written before the call shows; and the evaluator's numbers come out."""
+    insights.start()
+    insights.until("SELECT count() FROM rondo.people WHERE workspace = 'none'", "0")
+    audiences = WarehouseAudiences(warehouse.Warehouse(insights.url), None)
+    with rpc.blocking_channel(insights.grpc, "insights") as channel:
+        stub = insights_pb2_grpc.InsightsServiceStub(channel)
+        for round_ in range(1, 4):
+            ids_of = [str(uuid.uuid4()) for _ in range(40)]
+            contacts = [Contact(W, m, user_id=None if n % 4 == 0 else f"u{round_}.{n}") for n, m in enumerate(ids_of)]
+            events = [MemberEvent(W, m, "track", m, "2026-01-01T00:00:00Z", name="Fresh") for m in ids_of]
+            _produce(kafka, catalogue.CONTACTS, ((ids.member_key(W, c.member_id), c, 1) for c in contacts))
+            _produce(kafka, catalogue.MEMBER_EVENTS, ((ids.member_key(W, e.member_id), e, 1) for e in events))
+            asked = insights_pb2.CatchUpRequest(
+                workspace=W, topics=[catalogue.CONTACTS, catalogue.MEMBER_EVENTS], wait_ms=60_000
+            )
+            assert stub.CatchUp(asked, timeout=90).behind == 0
+            rule, _ = parse({"event": {"name": "Fresh"}})
+            question = audiences.ask(rule, {}.get, W, from_iso("2026-06-01T00:00:00Z"), 5, audiences.standing(W), False)
+            answer = audiences.answer(W, question)
+            assert (answer["count"], answer["anonymous"], answer["exact"]) == (40 * round_, 10 * round_, True)
+            assert answer["leaves"] == [{"pointer": "", "count": 40 * round_}]
+            named = {c.member_id: c.user_id for c in contacts}
+            assert all(named.get(s["member_id"], s["user_id"]) == s["user_id"] for s in answer["samples"])
+    wide = {"trait": {"field": "note", "operator": "in", "value": [f"{n} it's a \\ long list" for n in range(900)]}}
+    question = audiences.ask(parse(wide)[0], {}.get, W, 0, 5, audiences.standing(W), False)  # too long for a URL
+    assert audiences.answer(W, question)["count"] == 0

@@ -19,12 +19,14 @@ from rondo_common.clock import Clock, iso
 from rondo_common.commands import CommandWriter
 from rondo_common.definitions import DefinitionStore
 from rondo_common.ids import member_key
-from rondo_common.problems import Problem
+from rondo_common.problems import Problem, unavailable
 from rondo_common.settings import Settings
 from rondo_common.streams.runtime import StageRunner
 from rondo_common.streams.view import StateView
+from rondo_common.warehouse import Warehouse
 from rondo_protos.segmentation.v1 import segmentation_pb2 as pb
 from rondo_protos.segmentation.v1 import segmentation_pb2_grpc as pb_grpc
+from services.segmentation.clients import WarehouseAudiences
 from services.segmentation.grpc_server import SegmentationServicer
 from services.segmentation.requests.audiences import AudienceRequests
 from services.segmentation.requests.definitions import DefinitionRequests
@@ -105,6 +107,13 @@ class Running:
         raise AssertionError(f"never came: {answer}")
 
 
+class NoInsights:
+    """Insights that is down: previews are counted by the evaluator."""
+
+    async def CatchUp(self, request: Any, timeout: float) -> Any:
+        raise unavailable("insights", "down")
+
+
 @pytest.fixture
 async def running(kafka: str, redis_url: str, topics: Any, tmp_path: Path) -> AsyncIterator[Running]:
     topics.catalogue()
@@ -125,7 +134,8 @@ async def running(kafka: str, redis_url: str, topics: Any, tmp_path: Path) -> As
     view = StateView(redis, stage.name, stage.types, settings.partitions)
     states = States(view, definitions, partial(address_ids, SECRET))
     requests = DefinitionRequests(definitions, states)
-    servicer = SegmentationServicer(requests, AudienceRequests(states, Clock(), requests.known))
+    away = WarehouseAudiences(Warehouse("http://127.0.0.1:9"), NoInsights())
+    servicer = SegmentationServicer(requests, AudienceRequests(states, Clock(), requests.known, away))
     server = rpc.Server([rpc.Servicer(pb, pb_grpc.add_SegmentationServiceServicer_to_server, servicer)])
     port = await server.start()
     channel = rpc.channel(f"127.0.0.1:{port}", "segmentation")

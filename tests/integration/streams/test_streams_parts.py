@@ -10,10 +10,11 @@ import pytest
 from rondo_common import kafka as clients
 from rondo_common import telemetry
 from rondo_common.streams import loop as loop_module
+from rondo_common.streams.codec import Codec
 from rondo_common.streams.idle import Idle
 from rondo_common.streams.inputs import Inputs
 from rondo_common.streams.runtime import FAILED
-from rondo_common.streams.store import names
+from rondo_common.streams.store import Applied, Change, Store, names
 from tests.support.stage_driver import ManualClock
 from tests.support.stream_rig import Rig, wait_until
 from tests.support.toy_stage import Ask, Count, ToyStage
@@ -299,3 +300,23 @@ def test_assigned_comes_once_an_assignment_and_before_anything_else(rig: Rig) ->
         rig.settle()
     whys = [msgspec.json.decode(m.value())["why"] for m in rig.read(rig.stage.output)]
     assert whys.count("assigned") == 8 and whys[0] == "assigned"
+
+
+# The view
+
+
+def test_a_change_of_thousands_of_states_is_one_step(rig: Rig) -> None:
+    """More than one call inside the script can take: all of them are there, in order, with their timers."""
+    codec = Codec(rig.stage.types)
+    store = Store(rig.redis, rig.stage.name, codec)
+    keys = [f"c:{n:05d}" for n in range(4_500)]
+    for partition in (0, 1):
+        store.wipe(partition, "r:0:x", "cluster", "topic")
+    change = Change("r:0:x", "4500", dict.fromkeys(keys, b'{"n":1}'), keys, {"a": 5, "b": 3})
+    stale = change._replace(expected="r:0:y")
+    assert store.apply({0: change, 1: stale}) == {0: Applied(2, 3), 1: None}
+    assert store.range(0, 4500, "c:", "", 10_000) == keys
+    assert set(store.read({0: keys}, {0: 4500})[0].values()) == {b'{"n":1}'}
+    gone = dict.fromkeys(keys[:2_500])
+    assert store.apply({0: Change("4500", "4501", gone, (), {"b": None})}) == {0: Applied(1, 5)}
+    assert store.range(0, 4501, "c:", "", 10_000) == keys[2_500:]

@@ -94,6 +94,8 @@ def test_old_states_are_cleaned_away(world: World) -> None:
     def kept(kind: str) -> int:
         return sum(k.startswith(kind) for k in world.driver.states())
 
+    assert (kept("t:"), kept("d:")) == (3, 1), "nothing is kept of a broadcast's touch before it is decided"
+    world.decide(world.touches("bulk")[0], "defer", "quiet_hours")
     assert (kept("t:"), kept("d:")) == (4, 1)
     world.driver.advance(START + 7 * DAY)
     assert (kept("t:"), kept("d:")) == (4, 1)
@@ -101,7 +103,11 @@ def test_old_states_are_cleaned_away(world: World) -> None:
     assert (kept("t:"), kept("d:")) == (4, 0)
     world.driver.advance(START + 32 * DAY)
     assert kept("t:") == 1, "the one still open stays"
-    assert world.counts("r1") == {"pending": 1, "skipped": 3}
+    assert world.counts("r1") == {"deferred": 1, "skipped": 3}
+    for t in world.touches("bulk")[1:]:
+        world.decide(t, "skip", "expired")
+        world.engage(t, "opened")
+    assert world.counts("r1") == {"deferred": 1, "skipped": 3}, "late repeats count nothing"
 
 
 def test_engagement_is_counted_once_a_touch(world: World) -> None:

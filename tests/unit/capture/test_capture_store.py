@@ -26,6 +26,18 @@ def test_messages_and_numbers_go_on_after_a_restart_and_a_torn_record(tmp_path):
     assert Inbox(str(tmp_path)).stats()["total"] == 0
 
 
+def test_a_workspace_empties_its_own_inbox_only(tmp_path):
+    inbox = Inbox(str(tmp_path))
+    for workspace in ("one", "two", "one"):
+        message = _message(inbox, "t")
+        message.args["w"] = workspace
+        inbox.add(message)
+    inbox.clear("one")
+    for seen in (inbox, Inbox(str(tmp_path))):
+        assert seen.stats("one")["total"] == 0
+        assert seen.stats("two")["total"] == 1
+
+
 def test_magic_addresses():
     assert of_email("ann+hardbounce@example.com").verdict == "hardbounce"
     assert of_email("ann+x+Stop@example.com") == Plan(act="stop", text="STOP")

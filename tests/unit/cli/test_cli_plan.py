@@ -145,3 +145,21 @@ def test_settings_read_what_the_plan_writes(tmp_path, monkeypatch):
             assert settings.capture_smtp_port == instance.ports["capture_smtp"]
             assert settings.sendgrid_private_key
     assert json.loads((tmp_path / ".rondo" / "ports.json").read_text())["profiles.1"]
+
+
+def test_instances_of_the_door_share_its_port_and_have_each_their_own(tmp_path):
+    one = make(tmp_path)
+    two = make(tmp_path, scale={"ingestion": 2})
+    door = one.addresses.http["ingestion"]
+    assert two.addresses.http["ingestion"] == door
+    assert by_label(one)["ingestion"].http == door and not by_label(one)["ingestion"].shared
+    instances = [by_label(two)[label] for label in ("ingestion", "ingestion.1")]
+    own = {i.ports["http"] for i in instances}
+    assert len(own) == 2 and not any(door.endswith(f":{p}") for p in own)
+    for instance in instances:
+        assert door.endswith(f":{instance.shared}")
+        assert instance.env["RONDO_SHARED_PORT"] == str(instance.shared)
+        assert instance.env["RONDO_PUBLIC_URL"] == door
+    assert "RONDO_SHARED_PORT" not in by_label(two)["profiles"].env
+    again = make(tmp_path, scale={"ingestion": 2})
+    assert {i.ports["http"] for i in again.instances if i.process.name == "ingestion"} == own

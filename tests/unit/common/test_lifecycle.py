@@ -1,5 +1,6 @@
 """A process's life: servers, health, signals, exit codes. Run as real processes."""
 
+import asyncio
 import json
 import os
 import signal
@@ -10,12 +11,15 @@ import urllib.request
 
 import pytest
 
+from rondo_common import lean, lifecycle
+
 PROGRAM = """
 import asyncio, sys, time, threading
-from rondo_common import lifecycle
+from rondo_common import lifecycle, telemetry
 from rondo_common.settings import Settings
 mode = sys.argv[1]
 ready = False
+telemetry.gauge("rondo_toy", "a toy").set(7)
 stop = threading.Event()
 
 def loop():
@@ -71,6 +75,9 @@ def test_health_metrics_and_a_clean_end_at_sigterm():
         assert get(port, "/healthz")[0] == 200
         assert json.loads(get(port, "/readyz")[1]) == {"ready": True, "detail": ""}
         assert b"process_resident_memory_bytes" in get(port, "/metrics")[1]
+        one = get(port, "/metrics?name[]=rondo_toy&name[]=unheard_of")[1]
+        assert one.splitlines()[-1] == b"rondo_toy 7.0" and b"process_resident" not in one
+        assert get(port, "/metrics?name[]=unheard_of") == (200, b"")
         process.send_signal(signal.SIGTERM)
         out, _ = process.communicate(timeout=10)
     finally:
@@ -101,3 +108,60 @@ def test_a_failure_ends_the_process_with_1_and_logs_no_address(mode):
     assert process.returncode == 1
     assert "RuntimeError" in out
     assert "ann@example.com" not in out
+
+
+class Wire:
+    """A transport that notes what is written to it."""
+
+    def __init__(self):
+        self.written, self.closed = [], False
+
+    def write(self, data):
+        self.written.append(data)
+
+    def close(self):
+        self.closed = True
+
+    def is_closing(self):
+        return self.closed
+
+
+async def test_head_and_body_of_an_answer_leave_in_one_write():
+    wire = Wire()
+    joined = lifecycle._Joined(wire, asyncio.get_running_loop())
+    joined.write(b"head")
+    joined.write(b"body")
+    assert wire.written == []
+    await asyncio.sleep(0)
+    assert wire.written == [b"headbody"]
+    joined.write(b"last")
+    joined.close()
+    assert wire.written[1:] == [b"last"] and joined.is_closing()
+    await asyncio.sleep(0)
+    assert len(wire.written) == 2
+
+
+async def test_a_large_piece_meets_the_transports_own_limit_at_once():
+    wire = Wire()
+    joined = lifecycle._Joined(wire, asyncio.get_running_loop())
+    joined.write(b"head")
+    joined.write(b"x" * 100_000)
+    assert [len(w) for w in wire.written] == [100_004]
+
+
+def test_a_shared_port_is_taken_twice_a_plain_one_once():
+    first = lifecycle.listening_socket("127.0.0.1", 0, shared=True)
+    port = first.getsockname()[1]
+    with first, lifecycle.listening_socket("127.0.0.1", port, shared=True), pytest.raises(OSError, match=str(port)):
+        lifecycle.listening_socket("127.0.0.1", port)
+
+
+def test_what_is_only_beside_is_not_imported(monkeypatch):
+    code = "import sys, rondo_common.telemetry, rondo_common.redis_client; print({'rich', 'opentelemetry.sdk.metrics'} & set(sys.modules))"
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    out = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True).stdout
+    assert out == "set()\n"
+    monkeypatch.delitem(sys.modules, "colorsys", raising=False)
+    with lean.without("colorsys"), pytest.raises(ImportError):
+        import colorsys
+    import colorsys  # noqa: F401

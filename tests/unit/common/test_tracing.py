@@ -1,12 +1,9 @@
 """Spans: what is sent, what hangs below what, and that off means off."""
 
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import httpx
 import pytest
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
@@ -15,51 +12,18 @@ from rondo_common import telemetry, tracing, web
 from rondo_common.outcomes import Emit
 from rondo_common.stage import Record
 from rondo_common.streams.envelope import Envelope
+from tests.support.otlp import Collector
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 PARENT = f"00-{TRACE}-00f067aa0ba902b7-01"
 
 
-class Collector(HTTPServer):
-    """Keeps the spans that come in, as an OpenTelemetry collector would."""
-
-    def __init__(self) -> None:
-        self.spans: list[tuple[str, object]] = []
-        owner = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["content-length"]))
-                if self.headers.get("content-encoding") == "gzip":
-                    import gzip
-
-                    body = gzip.decompress(body)
-                for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
-                    names = {a.key: a.value.string_value for a in resource.resource.attributes}
-                    for scope in resource.scope_spans:
-                        owner.spans += [(names["service.name"], span) for span in scope.spans]
-                self.send_response(200)
-                self.end_headers()
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        super().__init__(("127.0.0.1", 0), Handler)
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}"
-
-
 @pytest.fixture
 def collector() -> Iterator[Collector]:
     made = Collector()
-    thread = threading.Thread(target=made.serve_forever, daemon=True)
-    thread.start()
     yield made
     tracing.close()
-    made.shutdown()
-    made.server_close()
+    made.close()
 
 
 def test_off_gives_the_parent_and_sends_nothing() -> None:

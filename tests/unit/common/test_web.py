@@ -36,6 +36,10 @@ def client():
     async def model(body: Model):
         return {"size": body.size}
 
+    @app.put("/things")
+    async def replace():
+        return {}
+
     @app.get("/busy")
     async def busy():
         raise web.unavailable("kafka", retry_after_s=3)
@@ -117,3 +121,10 @@ def test_problem_round_trip():
     problem = Problem(429, "too-many", "Slow down", headers={"Retry-After": "1"})
     again = Problem.decode(problem.encode())
     assert (again.status, again.type, again.headers) == (429, "/problems/too-many", {"Retry-After": "1"})
+
+
+def test_a_wrong_method_is_told_every_method_the_address_has(client):
+    refused = client.delete("/things")
+    assert refused.status_code == 405
+    assert refused.headers["allow"] == "POST, PUT"
+    assert refused.json()["type"] == "/problems/method-not-allowed"

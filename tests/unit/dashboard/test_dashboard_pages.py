@@ -193,10 +193,10 @@ def test_missing_parts_are_named_and_the_rest_is_shown(world: World, http: httpx
     world.write_state(silent=("links",))
     world.broker.down_since = time.monotonic() - 60
     try:
-        until(lambda: "conversations are being read" in (t := http.get("/").text) and "restoring 2 of 8" in t)
+        missing = ("conversations are being read", "restoring 2 of 8", "<strong>links</strong>: does not answer")
+        missing += ("<strong>Kafka</strong> can’t be read",)
+        until(lambda: all(what in page for page in (http.get("/").text,) for what in missing))
         page = http.get("/").text
-        assert "<strong>links</strong>: does not answer" in page
-        assert "<strong>Kafka</strong> can’t be read" in page
         assert "spring" in page and "Campaign runs</strong> can’t" not in page
     finally:
         world.refuse, world.runs, world.broker.down_since = {}, [], None

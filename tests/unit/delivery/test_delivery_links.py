@@ -6,6 +6,7 @@ import hmac
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from rondo_common.links import BadToken, Link, Signer
 
@@ -33,6 +34,13 @@ def test_a_token_comes_back_whole_and_is_url_safe(link: Link) -> None:
     token = Signer("k").token(link)
     assert Signer("k").read(token) == link
     assert set(token) <= set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_")
+
+
+@settings(max_examples=150, deadline=None)
+@given(LINKS, LINKS)
+def test_a_series_makes_the_same_addresses(common: Link, other: Link) -> None:
+    link = structs.replace(common, kind=other.kind, url=other.url)
+    assert Signer("k").series(common).url("http://l", other.kind, other.url) == Signer("k").url("http://l", link)
 
 
 @settings(max_examples=150, deadline=None)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from services.delivery.channels.smtp import stuffed
 from services.delivery.model import Message
 from services.delivery.render import mime
+from services.delivery.render.quick import Fixed
 
 TOUCH = "0b1c1d2e-1111-5222-8333-444455556667"
 
@@ -61,6 +62,29 @@ def test_any_body_comes_back(text: str, html: str) -> None:
     for part, wanted in zip(parts, (m.text, m.html), strict=True):
         got = part.get_payload(decode=True).decode().replace("\r\n", "\n").removesuffix("\n")
         assert got == wanted.replace("\r\n", "\n").replace("\r", "\n")
+
+
+PIECES = st.lists(
+    st.text(st.sampled_from("ab é=.\n\r\t-ü✓"), max_size=120)
+    | st.text(st.sampled_from("ab.-"), max_size=300)
+    | st.sampled_from(["x" * 74, "é" * 40, "x" * 2000]),
+    max_size=8,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(PIECES, st.lists(st.booleans(), min_size=8, max_size=8))
+def test_a_body_encoded_in_pieces_comes_back(pieces: list[str], fixed: list[bool]) -> None:
+    made = [Fixed(p) if f else p for p, f in zip(pieces, fixed, strict=False)]
+    m = message(text="".join(made), text_pieces=made, html="<p>é</p>", html_pieces=[Fixed("<p>é</p>")])
+    for _ in range(2):  # the second time the fixed ones are encoded already
+        plain, _html = parsed(m).iter_parts()
+        got = plain.get_payload(decode=True).decode().replace("\r\n", "\n").removesuffix("\n")
+        assert got == m.text.replace("\r\n", "\n").replace("\r", "\n")
+        _, _, data = mime.build(m, TOUCH, "rondo.test", "x@example.com")
+        body = data.split(b"quoted-printable", 1)[-1] if b"quoted-printable" in data.split(b"text/html")[0] else b""
+        # 76 by RFC 2045; Python's own encoder goes over it by a blank at the end of a line, written =20
+        assert all(len(line) <= 78 for line in body.split(b"\r\n"))
 
 
 @settings(max_examples=150, deadline=None)

@@ -203,14 +203,3 @@ def test_begin_tells_the_effector_of_the_stops() -> None:
     w.command("campaign.pause", campaign="spring")
     w.driver.assigned(0)
     assert w.tasks(Begin)[-1].stops == {(WS, "spring"): "paused"}
-
-
-def test_lost_marks_begin_a_new_generation_once() -> None:
-    w = World()
-    w.send()
-    w.send(touch="t2")
-    w.answer(Verdict.LOST, f"{TOUCH}:1")
-    w.answer(Verdict.LOST, "t2:1")
-    assert [b.gen for b in w.tasks(Begin)] == [1, 2]
-    w.advance(1_000)
-    assert [(c.id, c.gen) for c in w.tasks()][2:] == [(f"{TOUCH}:2", 2), ("t2:2", 2)]

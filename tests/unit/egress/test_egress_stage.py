@@ -15,7 +15,7 @@ from rondo_common.records import (
     MemberEvent,
     MembershipChange,
 )
-from services.egress.mapping import wanted
+from services.egress.mapping import INSIDE, of_member, wanted
 from services.egress.model import Answer
 from services.egress.retries import SCHEDULE_S
 from services.egress.streams import EgressStage
@@ -70,6 +70,21 @@ def test_what_stays_inside(driver):
     live = MembershipChange("demo", "loyal", 1, "live", "2026-01-01T00:00:00Z", "2026-01-01T00:00:00Z", "x")
     driver.feed(topics.MEMBERSHIP_CHANGES, "demo:segment:loyal", live)
     assert driver.emitted(topics.CRM_EVENTS) == []
+
+
+def test_what_stays_inside_is_known_by_its_header_and_not_even_read(driver):
+    for kind in sorted(INSIDE):
+        driver.feed(topics.MEMBER_EVENTS, KEY, b"no JSON", headers={"ce_type": kind})
+    assert driver.emitted(topics.CRM_EVENTS) == []
+    assert driver.drops["inside"] == len(INSIDE)
+    told = MemberEvent("demo", "m1", "member.created", "e1", "2026-01-01T00:00:00Z")
+    driver.feed(topics.MEMBER_EVENTS, KEY, told, headers={"ce_type": told.kind})
+    assert [e.type for e in driver.emitted(topics.CRM_EVENTS)] == ["member.created"]
+
+
+@pytest.mark.parametrize("kind", sorted(INSIDE))
+def test_no_kind_is_both_inside_and_told(kind):
+    assert of_member(MemberEvent("demo", "m1", kind, "e1", "2026-01-01T00:00:00Z"), None) is None
 
 
 def test_a_skip_tells_its_reason_and_a_conversation_is_told_once(driver):

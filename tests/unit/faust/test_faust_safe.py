@@ -132,3 +132,91 @@ async def test_e_a_partition_without_a_committed_offset_begins_at_its_start(make
     monkeypatch.setattr(safe, "_is_changelog_tp", lambda tp: False)
     await safe.perform_seek()
     assert sought == [(TOPIC, 0)]
+
+
+def without(rule):
+    """The safe consumer with one rule taken out: there the stock consumer's own method stands."""
+    return type(f"Without_{rule}", (SafeConsumer,), {rule: getattr(driver.Consumer, rule)})
+
+
+async def committed_after(consumer, done, at=5):
+    """What is committed when 5 to 9 were handed out under generation 1 and `done` (offset, tracked,
+    generation) came back, in order. The committed offset was `at`."""
+    consumer._committed_offset[TOPIC] = at
+    consumer._acked[TOPIC], consumer._acked_index[TOPIC] = [], set()
+    for offset, tracked, generation in done:
+        consumer.ack(Message(offset, tracked, generation))
+    return consumer._new_offset(TOPIC)
+
+
+async def test_without_a_skipped_events_are_committed(make):
+    skipped = [(5, False, 1), (6, True, 0)]  # never handed out, and of an earlier generation
+    assert await committed_after(make(SafeConsumer), skipped) is None
+    assert await committed_after(make(without("ack")), skipped) == 7, "5 and 6 are lost"
+
+
+async def test_without_b_the_event_in_flight_is_committed(make):
+    done = [(6, True, 1), (7, True, 1)]  # 5 is being worked on
+    assert await committed_after(make(SafeConsumer), done) is None
+    assert await committed_after(make(without("_new_offset")), done) == 8, "5 is lost when the worker dies now"
+
+
+async def test_without_c_a_gap_is_committed(make):
+    """Reading jumps from 5 to 9 (a rebalance threw the prefetched 6 to 8 away); 5 is done, then 9. With the
+    gap noted, the stock rule commits past it; without one it stops before it."""
+    lost = {}
+    for kind in (SafeConsumer, without("_add_gap")):
+        consumer = make(kind)
+        consumer._new_offset = driver.Consumer._new_offset.__get__(consumer)
+        await consumer._add_gap(TOPIC, 6, 9)
+        lost[kind] = await committed_after(consumer, [(5, True, 1), (9, True, 1)])
+    assert lost[SafeConsumer] == 6
+    assert lost[kind] == 10, "6 to 8 are lost"
+
+
+async def test_without_d_what_an_earlier_owner_did_is_committed_again(make):
+    """7 and 8 were done under an assignment that was lost before 6 was; now the partition is back at 6."""
+    kept = {}
+    for kind in (SafeConsumer, without("on_partitions_assigned")):
+        consumer = make(kind)
+        consumer._committed_offset[TOPIC] = 6
+        consumer._acked[TOPIC], consumer._acked_index[TOPIC] = [7, 8], {7, 8}
+        await consumer.on_partitions_assigned({TOPIC}, 2)
+        consumer.app.consumer_generation_id = 1
+        consumer._committed_offset[TOPIC] = 6
+        consumer.ack(Message(6))
+        kept[kind] = consumer._new_offset(TOPIC)
+    assert kept[SafeConsumer] == 7, "7 and 8 are read and done again before they count"
+    assert kept[kind] == 9, "7 and 8 count although this owner never worked on them"
+
+
+async def test_without_e_a_young_partition_goes_on_where_it_was_read_to(make, monkeypatch):
+    async def nothing_committed(self):
+        return {TOPIC: None}
+
+    sought = {}
+    for kind in (SafeConsumer, without("perform_seek")):
+        consumer = make(kind)
+        places = sought[kind] = []
+
+        async def seek(tp, offset, places=places):
+            places.append((tp, offset))
+
+        monkeypatch.setattr(kind, "seek_to_committed", nothing_committed, raising=False)
+        monkeypatch.setattr(consumer, "assignment", lambda: {TOPIC})
+        monkeypatch.setattr(consumer, "seek", seek)
+        monkeypatch.setattr(consumer, "_is_changelog_tp", lambda tp: False)
+        await consumer.perform_seek()
+    assert sought[SafeConsumer] == [(TOPIC, 0)]
+    assert sought[kind] == [], "the position stays where prefetching had come to: what lies before is lost"
+
+
+async def test_the_settings_of_the_fence(make):
+    """Rule 4: no web server or tables in the open, quick takeover, bytes in and out, no exactly_once."""
+    conf = make(SafeConsumer).app.conf
+    assert (conf.web_enabled, conf.web_tables_enabled) == (False, False)
+    assert conf.broker_session_timeout <= 10
+    assert conf.broker_heartbeat_interval <= conf.broker_session_timeout / 3
+    assert (conf.key_serializer, conf.value_serializer) == ("raw", "raw")
+    assert conf.processing_guarantee.value == "at_least_once"
+    assert conf.topic_allow_declare is False

@@ -32,19 +32,14 @@ class FakeProducer:
         self.peak = max(self.peak, len(self.waiting))
 
     def poll(self, timeout):
-        if not self.answering.wait(0.002):
+        if not self.answering.is_set():
             return 0
         batch, self.waiting = self.waiting, []
         for value, done in batch:
             if self.error is None:
                 self.kept.append(value)
             done(self.error, None)
-        if not batch:
-            threading.Event().wait(0.002)
         return len(batch)
-
-    def flush(self, timeout):
-        self.poll(timeout)
 
     def list_topics(self, topic, timeout):
         raise RuntimeError("no broker")
@@ -56,17 +51,15 @@ async def made():
 
     def make(**limits):
         sink = KafkaSink("x", "y", make=lambda *a, **k: fake, **limits)
-        thread = threading.Thread(target=sink.run, daemon=True)
-        thread.start()
-        threads.append((sink, thread))
+        tasks.append(asyncio.create_task(sink.run()))
         return sink
 
-    threads = []
+    tasks = []
     yield fake, make
     fake.answering.set()
-    for sink, thread in threads:
-        sink.stop()
-        await asyncio.to_thread(thread.join, 5)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def messages(count, size=10):
@@ -150,6 +143,38 @@ async def test_a_full_client_queue_fails_the_request_and_counts_right(made):
     await asyncio.wait_for(sink.write(messages(10), 1), 5)
     assert len(fake.kept) == 14
     assert sink._records == sink._bytes == 0
+
+
+async def test_the_end_waits_for_what_is_under_way(made):
+    fake, make = made
+    sink = make()
+    fake.answering.clear()
+    write = asyncio.create_task(sink.write(messages(5), 1))
+    await asyncio.sleep(0)
+    closing = asyncio.create_task(sink.close())
+    await asyncio.sleep(0.03)
+    assert not closing.done() and not write.done()
+    fake.answering.set()
+    await asyncio.wait_for(asyncio.gather(write, closing), 5)
+    assert len(fake.kept) == 5
+
+
+async def test_a_fatal_error_ends_the_process(made):
+    _, make = made
+    sink = make()
+
+    class Fatal:
+        def fatal(self):
+            return True
+
+        def __str__(self):
+            return "fenced"
+
+    sink._on_error(Fatal())
+    with pytest.raises(RuntimeError, match="fenced"):
+        await asyncio.wait_for(sink.run(), 5)
+    with pytest.raises(Problem):
+        await sink.write(messages(1), 1)
 
 
 async def test_without_a_broker_it_is_not_ready(made):

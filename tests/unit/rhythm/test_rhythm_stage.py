@@ -360,3 +360,30 @@ def test_decisions_decode_as_their_record():
     gate.touch(touch())
     d = gate.driver.emitted(topics.DECISIONS)[0]
     assert (d.id, d.subject, d.key) == (d.decode(Decision).decision_id, "m1", "demo:m1")
+
+
+def test_a_relaxed_policy_lets_go_what_it_held():
+    gate = Gate(NIGHT, night("21:00", "08:00"), budget(limit=1))
+    gate.touch(touch("a", priority=10, campaign="autumn"))
+    gate.touch(touch("b", priority=90, campaign="winter"))
+    assert [v for _, v, _ in gate.verdicts()] == ["defer", "defer"]
+    gate.command("definition.activated", definition=night("21:00", "23:00"))
+    assert gate.verdicts() == [], "the same version says nothing"
+    relaxed = msgspec.structs.replace(night("21:00", "23:00"), version=2)
+    gate.command("definition.activated", definition=relaxed)
+    assert gate.verdicts() == [("b", "send", None), ("a", "defer", "budget_exceeded")], "by priority, over campaigns"
+    gate.command("definition.activated", definition=msgspec.structs.replace(budget(limit=2), version=2))
+    assert gate.verdicts() == [("a", "send", None)]
+    assert gate.marks() == [] and gate.driver.timers() == {}
+
+
+def test_a_changed_policy_that_changes_nothing_for_a_touch_is_silent():
+    gate = Gate(NIGHT, night("21:00", "08:00"))
+    gate.touch(touch())
+    gate.decisions()
+    longer = msgspec.structs.replace(night("20:00", "08:00"), version=2)
+    gate.command("definition.activated", definition=longer)
+    assert gate.decisions() == []
+    deleted = definition("quiet_hours", "night", 3, deleted=True)
+    gate.command("definition.activated", definition=deleted)
+    assert [d.verdict for d in gate.decisions()] == ["send"]

@@ -68,7 +68,9 @@ async def _busy(found: dict[str, Any]) -> list[tuple[str, str, float]]:
     from rondo_cli.local import probe
 
     instances = [(name, i) for name, s in found["services"].items() for i in s["instances"]]
-    answers = await asyncio.gather(*(probe.get(int(i["http"].rpartition(":")[2]), "/metrics") for _, i in instances))
+    answers = await asyncio.gather(
+        *(probe.get(int(i["http"].rpartition(":")[2]), f"/metrics?name[]={BUSY_METRIC}") for _, i in instances)
+    )
     out: list[tuple[str, str, float]] = []
     for (name, instance), (status, body) in zip(instances, answers, strict=True):
         if status != 200:

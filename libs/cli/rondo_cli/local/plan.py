@@ -40,6 +40,8 @@ class Instance:
     slot: int
     ports: dict[str, int]
     env: dict[str, str]
+    shared: int = 0
+    """The port all instances of the process share; 0 when each has only its own."""
 
     @property
     def label(self) -> str:
@@ -86,9 +88,14 @@ def make(options: Options, user: Mapping[str, str] | None = None) -> Plan:
     given = _ports(options)
     wanted = [p for p in topology.PROCESSES if not options.only or p.name in options.only]
     chosen: dict[tuple[str, int], dict[str, int]] = {}
+    shared: dict[str, int] = {}
     for process in wanted:
-        for slot in range(options.scale.get(process.name, 1)):
-            chosen[process.name, slot] = given.of(process, slot)
+        count = options.scale.get(process.name, 1)
+        if process.one_port and count > 1:
+            # the well-known port is everybody's; each has another for its own health and metrics
+            shared[process.name] = given.of(process, 0)["http"]
+        for slot in range(count):
+            chosen[process.name, slot] = given.of(process, slot, own=process.name in shared)
     for process in topology.PROCESSES:
         chosen.setdefault((process.name, 0), topology.port_names(process))
     broker = redis = None
@@ -97,13 +104,15 @@ def make(options: Options, user: Mapping[str, str] | None = None) -> Plan:
         broker = kafka.Broker(options.folder / "data" / "kafka", at["kafka"], at["kafka_controller"])
         redis = redis_server.Server(options.folder / "data" / "redis", at["redis"])
     given.save()
-    addresses = _addresses(chosen, user, broker, redis)
-    shared = topology.with_user(topology.shared_environment(addresses), user)
-    instances = [
-        Instance(process, slot, chosen[process.name, slot], _environment(process, slot, chosen, shared, own, options))
-        for process in wanted
-        for slot in range(options.scale.get(process.name, 1))
-    ]
+    addresses = _addresses(chosen, shared, user, broker, redis)
+    common = topology.with_user(topology.shared_environment(addresses), user)
+    instances = []
+    for process in wanted:
+        port = shared.get(process.name, 0)
+        for slot in range(options.scale.get(process.name, 1)):
+            at = chosen[process.name, slot]
+            env = _environment(process, topology.own_environment(process, at, slot, port), common, own, options)
+            instances.append(Instance(process, slot, at, env, port))
     workspace = user.get("RONDO_WORKSPACE") or "demo"
     return Plan(options, workspace, own, addresses, broker, redis, instances)
 
@@ -115,8 +124,10 @@ def _check(options: Options, user: Mapping[str, str]) -> None:
         process = topology.BY_NAME.get(name)
         if process is None:
             raise Failure(f"--scale: there is no process {name!r}; there are {', '.join(topology.BY_NAME)}", 2)
-        if count < 1 or (count > 1 and not process.scalable):
-            raise Failure(f"--scale: {name} runs once" if count > 1 else f"--scale: {name} must run at least once", 2)
+        if count < 1:
+            raise Failure(f"--scale: {name} must run at least once", 2)
+        if count > 1 and not process.scalable:
+            raise Failure(f"--scale: {name} runs once: {process.once}", 2)
     if options.external:
         for name in ("RONDO_KAFKA", "RONDO_REDIS"):
             if not user.get(name):
@@ -127,6 +138,7 @@ def _check(options: Options, user: Mapping[str, str]) -> None:
 
 def _addresses(
     chosen: Mapping[tuple[str, int], dict[str, int]],
+    shared: Mapping[str, int],
     user: Mapping[str, str],
     broker: kafka.Broker | None,
     redis: redis_server.Server | None,
@@ -142,7 +154,7 @@ def _addresses(
     return Addresses(
         kafka=broker.bootstrap if broker else user["RONDO_KAFKA"],
         redis=redis.url if redis else user["RONDO_REDIS"],
-        http={name: f"http://127.0.0.1:{at['http']}" for name, at in first.items()},
+        http={name: f"http://127.0.0.1:{shared.get(name) or at['http']}" for name, at in first.items()},
         grpc=grpc,
         capture={k.removeprefix("capture_"): f"127.0.0.1:{capture[k]}" for k in topology.CAPTURE.extra},
     )
@@ -150,9 +162,8 @@ def _addresses(
 
 def _environment(
     process: Process,
-    slot: int,
-    chosen: Mapping[tuple[str, int], dict[str, int]],
-    shared: Mapping[str, str],
+    mine: Mapping[str, str],
+    common: Mapping[str, str],
     own: Mapping[str, str],
     options: Options,
 ) -> dict[str, str]:
@@ -162,8 +173,8 @@ def _environment(
     env = {k: v for k, v in os.environ.items() if not k.startswith("RONDO_")}
     env |= {"PYTHONPATH": python_path(), "PYTHONUNBUFFERED": "1"}
     env |= {k: own[k] for k in names if k in own}
-    env |= shared
-    env |= topology.own_environment(process, chosen[process.name, slot], slot)
+    env |= common
+    env |= mine
     env |= {"RONDO_STATE_FILE": str(options.folder / "state.json"), "RONDO_DATA_DIR": str(data)}
     if options.test_clock is not None:
         env["RONDO_CLOCK_FILE"] = str(options.folder / "clock")
@@ -184,10 +195,11 @@ class _Ports:
         self._given: dict[str, dict[str, int]] = json.loads(self._file.read_text()) if self._file.exists() else {}
         self._taken = {p for at in self._given.values() for p in at.values()}
 
-    def of(self, process: Process, slot: int) -> dict[str, int]:
-        """Ports of one instance by name."""
+    def of(self, process: Process, slot: int, own: bool = False) -> dict[str, int]:
+        """Ports of one instance by name. `own`: also the first instance gets ports beside the well-known ones."""
         preferred = topology.port_names(process)
-        return self._get(process.name if slot == 0 else f"{process.name}.{slot}", preferred, slot > 0)
+        spare = own or slot > 0
+        return self._get(f"{process.name}.{slot}" if spare else process.name, preferred, spare)
 
     def servers(self) -> dict[str, int]:
         """Ports of Kafka and Redis."""

@@ -8,10 +8,16 @@ from rondo_cli.local.plan import Instance, Plan
 
 
 def document(
-    plan: Plan, status: str, began: int, servers: list[Managed], services: list[tuple[Instance, Managed]]
+    plan: Plan,
+    status: str,
+    began: int,
+    servers: list[Managed],
+    services: list[tuple[Instance, Managed]],
+    phases: dict[str, float],
 ) -> dict[str, Any]:
     """The whole state. `status`: starting, ready, degraded (something is being started again or held),
-    stopping, stopped, failed. `began`: the supervisor's start time in clock ticks."""
+    stopping, stopped, failed. `began`: the supervisor's start time in clock ticks. `phases`: seconds from
+    there until a part of the start was done."""
     over = status in ("stopped", "failed")
     by_name: dict[str, list[tuple[Instance, Managed]]] = {}
     for instance, managed in services:
@@ -21,7 +27,7 @@ def document(
         **{k: f"http://{plan.addresses.capture[k]}" for k in ("sendgrid", "twilio", "telegram")},
     }
     if "capture" in by_name:
-        capture |= _service(by_name.pop("capture"))
+        capture |= _service(by_name.pop("capture"), plan)
     return {
         "version": 1,
         "status": status,
@@ -29,20 +35,22 @@ def document(
         "kafka": plan.addresses.kafka,
         "redis": plan.addresses.redis,
         "keys": {"write": plan.secrets["RONDO_WRITE_KEY"], "admin": plan.secrets["RONDO_ADMIN_KEY"]},
-        "services": {name: _service(all_of) for name, all_of in by_name.items()},
+        "services": {name: _service(all_of, plan) for name, all_of in by_name.items()},
         "capture": capture,
         "servers": {m.spec.name: {"pid": m.pid, "status": m.status, "restarts": max(0, m.restarts)} for m in servers},
         "test_clock": plan.options.test_clock is not None,
         "external": plan.options.external,
         "supervisor": None if over else {"pid": os.getpid(), "started": began},
+        "phases": phases,
         "logs": str(plan.options.folder / "logs"),
     }
 
 
-def _service(all_of: list[tuple[Instance, Managed]]) -> dict[str, Any]:
+def _service(all_of: list[tuple[Instance, Managed]], plan: Plan) -> dict[str, Any]:
     instances = [_instance(i, m) for i, m in all_of]
     first = instances[0]
     out: dict[str, Any] = {k: first[k] for k in ("http", "grpc", "metrics", "pid") if k in first}
+    out["http"] = plan.addresses.http[all_of[0][0].process.name]
     worst = next((i["status"] for i in instances if i["status"] != "ready"), "ready")
     return {**out, "status": worst, "instances": instances}
 

@@ -1,4 +1,4 @@
-"""`rondo up`: Kafka, topics, Redis, capture, services, in this order; what dies is started again on the
+"""`rondo up`: Kafka and its topics beside Redis, then capture, then the services; what dies is started again on the
 same ports; the end leaves no process behind.
 """
 
@@ -7,6 +7,7 @@ import fcntl
 import os
 import shutil
 import signal
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import IO
 
 from rondo_cli import state
 from rondo_cli.errors import Failure
-from rondo_cli.local import canary, kafka, probe, process
+from rondo_cli.local import canary, kafka, ports, probe, process
 from rondo_cli.local import plan as planning
 from rondo_cli.local import redis as redis_server
 from rondo_cli.local.jars import Unavailable
@@ -56,6 +57,7 @@ class Supervisor:
         self._tasks: list[asyncio.Task[None]] = []
         self._failure: BaseException | None = None
         self._began = process.started_at(os.getpid())
+        self._phases: dict[str, float] = {}
 
     def request_stop(self) -> None:
         """Begin the end; safe in a signal handler of the loop."""
@@ -92,7 +94,26 @@ class Supervisor:
             return 1
         return 0
 
+    def _passed(self, phase: str) -> None:
+        """Note how long after the beginning of this process a part of the start was done."""
+        since_boot = time.clock_gettime(time.CLOCK_BOOTTIME)
+        self._phases[phase] = round(since_boot - self._began / os.sysconf("SC_CLK_TCK"), 1)
+
     async def _start(self) -> None:
+        redis = asyncio.create_task(self._start_redis())  # needs nobody: while Kafka starts
+        try:
+            await self._start_kafka()
+            await redis
+        finally:
+            redis.cancel()
+        await self._start_services()
+        await canary.run(self.plan, self._say)
+        self._passed("ready")
+        self._status = "ready"
+        self._write()
+        self.ready.set()
+
+    async def _start_kafka(self) -> None:
         plan = self.plan
         if plan.broker:
             await asyncio.to_thread(plan.broker.prepare)
@@ -107,8 +128,13 @@ class Supervisor:
                 stop_s=10.0,
             )
             await self._launch(self._servers, [spec])
+            self._passed("kafka")
         made = await asyncio.to_thread(self._topics)
+        self._passed("topics")
         self._say(f"kafka at {plan.addresses.kafka}, {made} topics made")
+
+    async def _start_redis(self) -> None:
+        plan = self.plan
         if plan.redis:
             plan.redis.prepare()
             spec = Spec(
@@ -121,16 +147,18 @@ class Supervisor:
                 self._log("redis"),
             )
             await self._launch(self._servers, [spec])
+
+    async def _start_services(self) -> None:
+        plan = self.plan
+        for name, port in {i.process.name: i.shared for i in plan.instances if i.shared}.items():
+            ports.check_free(port, f"{name} (shared by its instances)")
         for first in (True, False):  # capture, then the services all at once
             some = [i for i in plan.instances if (i.process.name == "capture") is first]
             held = plan.options.folder / HELD
             started = [Managed(self._spec(i), self._write, self._guard, self._say, held / i.process.name) for i in some]
             self._services += zip(some, started, strict=True)
             await self._all_ready(started)
-        await canary.run(plan, self._say)
-        self._status = "ready"
-        self._write()
-        self.ready.set()
+            self._passed("capture" if first else "services")
 
     def _topics(self) -> int:
         from rondo_cli.topics import create_catalogue
@@ -192,7 +220,10 @@ class Supervisor:
         status = self._status
         if status == "ready" and any(m.status != "ready" for m in self._everything()):
             status = "degraded"
-        state.write(self.plan.options.folder, document(self.plan, status, self._began, self._servers, self._services))
+        state.write(
+            self.plan.options.folder,
+            document(self.plan, status, self._began, self._servers, self._services, self._phases),
+        )
 
     def _everything(self) -> list[Managed]:
         return [*self._servers, *(m for _, m in self._services)]

@@ -17,7 +17,9 @@ class Process:
     """One kind of process. `http` and `grpc` are its preferred ports (and the fixed ones in a
     container); every process has HTTP, if only for health and metrics. `extra` are further ports by
     the setting that names them. `stage`: it keeps state in partitions and needs a slot of its own,
-    so it runs as a StatefulSet. `public`: people or providers outside reach its HTTP."""
+    so it runs as a StatefulSet. `public`: people or providers outside reach its HTTP. `one_port`: its
+    instances on one machine answer on one port. `once`: why there is one of it only; empty when there may
+    be any number."""
 
     name: str
     about: str
@@ -26,7 +28,13 @@ class Process:
     extra: Mapping[str, int] = field(default_factory=dict)
     stage: bool = False
     public: bool = False
-    scalable: bool = True
+    once: str = ""
+    one_port: bool = False
+
+    @property
+    def scalable(self) -> bool:
+        """Whether there may be several."""
+        return not self.once
 
     def command(self, python: str = "python") -> list[str]:
         """What runs it, with the code's root as working folder."""
@@ -38,11 +46,11 @@ CAPTURE = Process(
     "sandbox: takes what delivery sends, as a mailbox and as the providers would",
     7300,
     extra={"capture_smtp": 2525, "capture_sendgrid": 7301, "capture_twilio": 7302, "capture_telegram": 7303},
-    scalable=False,
+    once="it holds the mailbox",
 )
 
 SERVICES: tuple[Process, ...] = (
-    Process("ingestion", "the public door: events, callbacks, inbound messages", 7000, public=True),
+    Process("ingestion", "the public door: events, callbacks, inbound messages", 7000, public=True, one_port=True),
     Process("profiles", "identity, traits, consent", 7002, 7102, stage=True),
     Process("segmentation", "the rule language and live memberships", 7003, 7103, stage=True),
     Process("campaigns", "definitions, runs, triggers", 7004, 7104, stage=True),
@@ -50,10 +58,10 @@ SERVICES: tuple[Process, ...] = (
     Process("delivery-email", "sends e-mail", 7006, 7106, stage=True),
     Process("delivery-sms", "sends SMS", 7012, 7112, stage=True),
     Process("delivery-messaging", "sends messages (Telegram)", 7013, 7113, stage=True),
-    Process("links", "tracked links, unsubscribe, preferences", 7010, public=True),
+    Process("links", "tracked links, unsubscribe, preferences", 7010, public=True, one_port=True),
     Process("gateway", "the REST API", 7001, public=True),
-    Process("dashboard", "web pages", 7009, public=True, scalable=False),
-    Process("insights", "the warehouse", 7007, 7107, scalable=False),
+    Process("dashboard", "web pages", 7009, public=True, once="it is a view of everything else"),
+    Process("insights", "the warehouse", 7007, 7107, once="the warehouse has one writer"),
     Process("community", "conversations", 7008, 7108, stage=True),
     Process("egress", "CRM events and webhooks", 7011, stage=True),
 )
@@ -78,6 +86,8 @@ USER_WINS = frozenset(
         "RONDO_PUBLIC_URL",
         "RONDO_URL_WAREHOUSE",
         "RONDO_WORKSPACE",
+        "RONDO_OTLP_ENDPOINT",
+        "RONDO_TRACE_RATIO",
         "RONDO_SECRET",
         "RONDO_PARTITIONS",
         "RONDO_REPLICATION",
@@ -86,7 +96,7 @@ USER_WINS = frozenset(
 )
 """Variables that, when the person who starts the stack has set them, replace what it would say."""
 
-USER_ONLY = ("RONDO_DELIVERY_", "RONDO_BATCH_MARKS")
+USER_ONLY = ("RONDO_DELIVERY_", "RONDO_RECONCILE_", "RONDO_BATCH_MARKS")
 """Beginnings of further variables that are passed on: settings of single services, and where workers
 show their open batch (for tests that kill them there)."""
 
@@ -152,9 +162,12 @@ def shared_environment(at: Addresses) -> dict[str, str]:
     return env
 
 
-def own_environment(process: Process, ports: Mapping[str, int], slot: int | str = 0) -> dict[str, str]:
-    """What one instance alone is told: its name, slot and ports (by `port_names`)."""
+def own_environment(process: Process, ports: Mapping[str, int], slot: int | str = 0, shared: int = 0) -> dict[str, str]:
+    """What one instance alone is told: its name, slot and ports (by `port_names`), and the port it shares
+    with the others of its kind, if any."""
     env = {"RONDO_SERVICE": process.name, "RONDO_SLOT": str(slot), "RONDO_HTTP_PORT": str(ports["http"])}
+    if shared:
+        env["RONDO_SHARED_PORT"] = str(shared)
     if process.grpc:
         env["RONDO_GRPC_PORT"] = str(ports["grpc"])
     for kind in process.extra:

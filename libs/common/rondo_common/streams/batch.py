@@ -183,19 +183,20 @@ class Written:
     def __call__(self, producer: Producer) -> None:
         send = producer.produce
         for w in self._batch.works.values():
-            for emit, value, headers, at in w.decision.outs:
+            for out in w.decision.outs:
+                emit = out.emit
                 number = -1 if emit.partition is None else emit.partition
                 try:
-                    send(emit.topic, value, emit.key, number, timestamp=at, headers=headers)
+                    send(emit.topic, out.value, emit.key, number, timestamp=out.time, headers=out.headers)
                 except BufferError:
                     produce(
                         producer,
                         topic=emit.topic,
-                        value=value,
+                        value=out.value,
                         key=emit.key,
                         partition=number,
-                        timestamp=at,
-                        headers=headers,
+                        timestamp=out.time,
+                        headers=out.headers,
                     )
             for dead in w.decision.dead:
                 record = dead_record(self._parts.stage, dead, w.partition, self._batch.clock)

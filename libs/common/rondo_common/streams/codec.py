@@ -62,7 +62,7 @@ class Codec:
 
     def prefix(self, key: str) -> str:
         """The prefix of `key` that names its type. KeyError when the stage lists none for it."""
-        first = key.partition(":")[0]
+        first = key[: key.find(":")] if ":" in key else key
         if first in self._two:
             end = key.find(":", len(first) + 1)
             two = key if end < 0 else key[:end]
@@ -83,5 +83,5 @@ class Codec:
     def check(self, key: str, value: Any) -> None:
         """TypeError when `value` is not of the type the stage lists for `key`; KeyError without one."""
         kind = self._types[self.prefix(key)]
-        if isinstance(kind, type) and not isinstance(value, kind):
+        if type(value) is not kind and isinstance(kind, type) and not isinstance(value, kind):
             raise TypeError(f"state {key!r} is to be a {kind.__name__}, not a {type(value).__name__}")

@@ -19,6 +19,9 @@ CALL_S = 5.0
 """How long one call waits before it is asked again."""
 GIVE_UP_S = 60.0
 """A broker away for longer than this ends the process."""
+ABORT_S = 12.0
+"""The same for an abort: by then the broker has ended the transaction itself (TRANSACTION_MS), and a process
+that starts again ends it at once. librdkafka 2.16 may wait for ever in an abort after a refused record."""
 HUNG_S = 20.0
 """A single call that has not come back by then never will: librdkafka 2.16 may hang in
 send_offsets_to_transaction when the broker restarts, whatever time-out it is given. The transaction
@@ -82,13 +85,13 @@ class Transactions:
 
     def _abort(self) -> None:
         try:
-            self._again(lambda: self._producer.abort_transaction(CALL_S), "abort")
+            self._again(lambda: self._producer.abort_transaction(CALL_S), "abort", ABORT_S)
         except Aborted as e:
             raise Fatal(f"can't abort: {e}") from e
 
-    def _again(self, call: Callable[[], Any], name: str) -> None:
+    def _again(self, call: Callable[[], Any], name: str, give_up_s: float = GIVE_UP_S) -> None:
         """Call until it works. Aborted when the transaction has to be aborted, Fatal when nothing helps."""
-        deadline = time.monotonic() + GIVE_UP_S
+        deadline = time.monotonic() + give_up_s
         while True:
             self._calling = name, time.monotonic()
             try:

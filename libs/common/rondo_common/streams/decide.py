@@ -34,7 +34,7 @@ STUCK_TIMER = 1000
 """Firings of one owner's timers without progress in time after which they count as an endless loop."""
 
 
-class Out(NamedTuple):
+class Out(msgspec.Struct, frozen=True, gc=False):
     """A record to write."""
 
     emit: Emit
@@ -51,7 +51,7 @@ class Dead(NamedTuple):
     detail: str
 
 
-class Planned(NamedTuple):
+class Planned(msgspec.Struct, frozen=True, gc=False):
     """An input that was read. `failed` is why it can't be processed, if so."""
 
     item: Input
@@ -231,7 +231,7 @@ class Decision:
     # inside
 
     def _at(self, p: Planned, now: int) -> Planned:
-        return p if self._stage.wall_clock else p._replace(now=now)
+        return p if self._stage.wall_clock else msgspec.structs.replace(p, now=now)
 
     def _ended(self, name: str, sweep: Sweep) -> bool:
         """Whether a handler stopped this sweep or began a new one of its name."""
@@ -335,15 +335,17 @@ class Decision:
             else:
                 raise TypeError(f"not an outcome: {kind.__name__}")
         self.outs.extend(outs)
+        put = self.overlay.put
         for o in effects:
-            self._effect(p, o)
+            if type(o) is Save:
+                put(o.key, o.value)
+            else:
+                self._effect(p, o)
         return None
 
     def _effect(self, p: Planned, o: Outcome) -> None:
         kind = type(o)
-        if kind is Save:
-            self.overlay.put(o.key, o.value)
-        elif kind is SetTimer:
+        if kind is SetTimer:
             timers = self.overlay.timers(o.owner) or {}
             self.overlay.put(TIMERS + o.owner, {**timers, o.name: (o.due, o.payload)})
         elif kind is CancelTimer:

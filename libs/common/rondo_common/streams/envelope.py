@@ -10,7 +10,7 @@ MAX_DEPTH = 16
 """Records derived from one another more often than this go in a circle: dead letter `loop`."""
 
 Headers = list[tuple[str, bytes]]
-_DEPTHS = [("depth", b"%d" % (depth + 1)) for depth in range(MAX_DEPTH + 1)]
+_DEPTH_OF = {str(depth): depth for depth in range(MAX_DEPTH + 1)}
 
 
 @lru_cache(maxsize=4096)
@@ -30,7 +30,12 @@ def depth_of(item: Input) -> int:
     if type(item) is not Record:
         return 0
     text = item.headers.get("depth")
-    return int(text) if text and text.isdecimal() else 0
+    if text is None:
+        return 0
+    depth = _DEPTH_OF.get(text)
+    if depth is None:
+        depth = int(text) if text.isdecimal() else 0
+    return depth
 
 
 def _begun(cause: str) -> bytes:
@@ -46,25 +51,22 @@ class Envelope:
     def __init__(self, stage: str):
         self._stage = stage
         self._source = f"/rondo/{stage}".encode()
-        self._fixed: dict[str, Headers] = {}
+        self._fixed: dict[tuple[str, int], Headers] = {}
         self._reported = ""
 
     def headers(self, emit: Emit, item: Input, depth: int, index: int, time: int) -> Headers:
         """Headers of the `index`-th record that `item` caused, `depth` deep itself, written at `time`."""
-        fixed = self._fixed.get(emit.type)
+        fixed = self._fixed.get((emit.type, depth))
         if fixed is None:
-            fixed = self._fixed[emit.type] = [
+            fixed = self._fixed[emit.type, depth] = [
                 ("ce_specversion", b"1.0"),
                 ("ce_source", self._source),
                 ("content-type", b"application/json"),
                 ("ce_type", emit.type.encode()),
+                ("depth", b"%d" % (depth + 1)),
             ]
-        headers = [
-            *fixed,
-            ("ce_id", (emit.id or ids.derived(item.cause, f"{self._stage}:{index}")).encode()),
-            ("ce_time", iso(time)),
-            _DEPTHS[depth],
-        ]
+        id = emit.id or ids.derived(item.cause, f"{self._stage}:{index}")
+        headers = [*fixed, ("ce_id", id.encode()), ("ce_time", iso(time))]
         if emit.subject:
             headers.append(("ce_subject", emit.subject.encode()))
         trace = item.headers.get("traceparent") if type(item) is Record else None

@@ -35,6 +35,7 @@ from rondo_common.streams.intake import balance, seek, take
 from rondo_common.streams.marks import APPLY, IDLE, WRITE
 from rondo_common.streams.overlay import Lost, Memory
 from rondo_common.streams.owned import Clients, Owned
+from rondo_common.streams.pace import LEAST_S, gather_s
 from rondo_common.streams.report import Report
 from rondo_common.streams.store import Applied
 
@@ -42,8 +43,6 @@ log = logging.getLogger("rondo.streams")
 
 BATCH = 2_000
 """Most records of one transaction."""
-COMMIT_EVERY_S = 0.025
-"""Under load at most one transaction in this time."""
 IDLE_S = 0.05
 """How long to wait for a record when there is nothing to do."""
 BUSY_S = 0.005
@@ -71,6 +70,8 @@ class Loop(Report):
         self._failure: BaseException | None = None
         self._busy = False
         self._last_commit = 0.0
+        self._pace = 0.0
+        self._least = getattr(parts.stage, "gather_s", LEAST_S)
         self._ends: dict[int, int] = {}
         self._aborts = 0
 
@@ -104,7 +105,7 @@ class Loop(Report):
         wait = 0.0
         if self._busy:
             if inputs.buffered() < self._batch_size:
-                time.sleep(max(0.0, min(COMMIT_EVERY_S, self._last_commit + COMMIT_EVERY_S - time.monotonic())))
+                time.sleep(max(0.0, min(self._pace, self._last_commit + self._pace - time.monotonic())))
         else:
             wait = self._wait()
         self._rebalanced = False
@@ -284,7 +285,19 @@ class Loop(Report):
             self._done(w, began)
         self._apply(batch)
         marks.phase(IDLE)
+        self._pace = gather_s(sum(w.inputs for w in decided), self._more(), self._least)
         return bool(batch.works)
+
+    def _more(self) -> bool:
+        """Whether there is work beyond the last batch: records left over, sweeps, answers on their way."""
+        effector, owned = self._c.effector, self.owned.values()
+        at_work = self._c.restorer.active or (effector is not None and effector.in_flight() > 0)
+        return (
+            at_work
+            or bool(self._answers)
+            or self._inputs.buffered() > 0
+            or any(o.memory.sweeps or o.pending for o in owned)
+        )
 
     def _commit(self, batch: Batch, began: float) -> bool:
         written = Written(batch, self._parts, self._stage.state_topic, self._stage.state_offset)

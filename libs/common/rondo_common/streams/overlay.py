@@ -75,11 +75,12 @@ class Overlay:
     # what handlers call
 
     def get(self, key: str) -> Any:
-        if key[:2] == GLOBALS:
+        if key[:2] == "g:":
             return self.changed[key] if key in self.changed else self._memory.globals.get(key)
         if key not in self.allowed:
             raise KeyError(f"state {key!r} was not named by touches()")
-        return self.value(key)
+        current = self._current
+        return current[key] if key in current else self.value(key)
 
     def globals(self, prefix: str = GLOBALS) -> Iterator[tuple[str, Any]]:
         if not self._globals_changed:

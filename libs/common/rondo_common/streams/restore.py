@@ -31,6 +31,7 @@ CHUNK = 5_000
 PENDING_S = kafka.TRANSACTION_MS / 1000 + 5
 """Longer than this no open transaction can keep a restore waiting: the time-out and the clean-up."""
 RETRY_S = 0.25
+OTHER = "somebody else changed the view"
 
 
 class Origin(NamedTuple):
@@ -110,12 +111,7 @@ class Restorer:
             self._take(self._reader.consume(CHUNK, timeout))
         elif not done and self._jobs:
             time.sleep(min(timeout, 0.02))
-        for job in list(self._jobs.values()):
-            if job.next >= 0:
-                finished = self._flush(job)
-                if finished is not None:
-                    done.append(finished)
-        return done
+        return done + self._flush([job for job in self._jobs.values() if job.next >= 0])
 
     # inside
 
@@ -124,7 +120,7 @@ class Restorer:
         places = {j.partition: (self._origin.topic, self._origin.offset + j.partition) for j in jobs}
         ends = kafka.end_offsets(self._admin, places.values())
         firsts = kafka.first_offsets(self._admin, places.values())
-        done = []
+        complete = []
         for job in jobs:
             place = places[job.partition]
             job.target = ends[place]
@@ -134,13 +130,11 @@ class Restorer:
                 self._again(job, str(e))
                 continue
             if job.next >= job.target:
-                finished = self._flush(job)
-                if finished is not None:
-                    done.append(finished)
+                complete.append(job)
                 continue
             self._reader.incremental_assign([TopicPartition(*place, job.next)])
             self._reading.add(job.partition)
-        return done
+        return self._flush(complete)
 
     def _claim(self, job: _Job, first: int) -> None:
         """Take over what the view holds if it can be built upon, else wipe it."""
@@ -156,7 +150,8 @@ class Restorer:
             return
         offset = int(meta.position.split(":")[1]) if meta.position.startswith("r:") else int(meta.position)
         marker = f"r:{offset}:{token}"
-        self._apply(job, Change(meta.position, marker, {}, (), {}))
+        if self._store.apply({job.partition: Change(meta.position, marker, {}, (), {})})[job.partition] is None:
+            raise Lost(OTHER)
         job.marker, job.start, job.next = marker, offset, offset
 
     def _useless(self, position: str, cluster: str, topic: str, at: int, first: int, end: int) -> str | None:
@@ -192,38 +187,45 @@ class Restorer:
             else:
                 log.warning("%s: restore: %s", self._stage, error)
 
-    def _flush(self, job: _Job) -> Done | None:
-        """Write what was read; Done at the end of the log."""
-        finished = job.next >= job.target
-        if not finished and not job.pending:
-            if job.stuck_since is not None and time.monotonic() - job.stuck_since > PENDING_S:
+    def _flush(self, jobs: Iterable[_Job]) -> list[Done]:
+        """Write what was read, of all partitions in one round trip; those that are at the end of the log."""
+        changes: dict[int, Change] = {}
+        for job in jobs:
+            if job.pending or job.next >= job.target:
+                changes[job.partition] = self._change(job)
+            elif job.stuck_since is not None and time.monotonic() - job.stuck_since > PENDING_S:
                 raise Fatal(
                     f"{self._stage} partition {job.partition}: an open transaction ends the log at {job.next}, "
                     f"before {job.target}, for more than {PENDING_S:.0f} s"
                 )
-            return None
-        states, job.pending = job.pending, {}
-        position = str(job.next) if finished else f"r:{job.next}:{job.marker.rpartition(':')[2]}"
-        fresh = [key for key, raw in states.items() if raw is not None]
-        change = Change(job.marker, position, states, fresh, timer_changes(self._codec, states))
+        if not changes:
+            return []
         try:
-            applied = self._apply(job, change)
+            answers = self._store.apply(changes)
         except Lost as e:
-            self._again(job, str(e))
-            return None
-        metrics.RESTORED.labels(self._stage).inc(len(states))
-        job.marker = position
-        if not finished:
-            return None
-        self._drop_reading(job.partition)
-        del self._jobs[job.partition]
-        return Done(job.partition, job.next, applied)
+            for partition in changes:
+                self._again(self._jobs[partition], str(e))
+            return []
+        done = []
+        for partition, applied in answers.items():
+            job, change = self._jobs[partition], changes[partition]
+            if applied is None:
+                self._again(job, OTHER)
+                continue
+            metrics.RESTORED.labels(self._stage).inc(len(change.states))
+            job.marker = change.position
+            if job.next >= job.target:
+                self._drop_reading(partition)
+                del self._jobs[partition]
+                done.append(Done(partition, job.next, applied))
+        return done
 
-    def _apply(self, job: _Job, change: Change) -> Applied:
-        applied = self._store.apply({job.partition: change})[job.partition]
-        if applied is None:
-            raise Lost("somebody else changed the view")
-        return applied
+    def _change(self, job: _Job) -> Change:
+        """What a job has read since the last one."""
+        states, job.pending = job.pending, {}
+        position = str(job.next) if job.next >= job.target else f"r:{job.next}:{job.marker.rpartition(':')[2]}"
+        fresh = [key for key, raw in states.items() if raw is not None]
+        return Change(job.marker, position, states, fresh, timer_changes(self._codec, states))
 
     def _again(self, job: _Job, why: str) -> None:
         """Begin this job anew in a moment."""

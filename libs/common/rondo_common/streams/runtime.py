@@ -47,8 +47,11 @@ log = logging.getLogger("rondo.streams")
 
 START_S = 60.0
 """How long a starting worker waits for Kafka and Redis to answer."""
-GC_THRESHOLD = 20_000
-"""A batch makes tens of thousands of short-lived objects; Python's default of 700 costs a fifth of the CPU."""
+GC_THRESHOLD = 200_000
+"""A batch makes tens of thousands of objects, nearly all of which are gone at its end. Looking for cycles among
+them in its midst costs a fifth of the CPU at Python's default of 700, a tenth at 20,000."""
+RESTORE_KB = 16_384
+"""What the restore consumer may hold ahead: enough to keep it busy, a quarter of librdkafka's default."""
 OK, FAILED, REFUSED = 0, 1, 2
 
 T = TypeVar("T")
@@ -121,7 +124,7 @@ def _run(
         transactions = Transactions(kafka.transactional_producer(settings.kafka, name))
         transactions.begin_slot()
         consumer = kafka.group_consumer(settings.kafka, group_of(stage.name), name)
-        reader = kafka.reader(settings.kafka, f"{name}.restore")
+        reader = kafka.reader(settings.kafka, f"{name}.restore", queued_max_messages_kbytes=RESTORE_KB)
         store = Store(redis, stage.name, parts.codec, getattr(stage, "indexed", None))
         restorer = Restorer(stage.name, origin, store, parts.codec, admin, reader)
         idle = Idle(stage.name, consumer, transactions, store, origin.keep_deletes_ms)
@@ -135,6 +138,7 @@ def _run(
         ).start()
         if gc.get_threshold()[0] < GC_THRESHOLD:
             gc.set_threshold(GC_THRESHOLD, 20, 50)
+            gc.freeze()  # what was imported stays
         loop.run(stop.is_set)
         return OK
     finally:
@@ -224,6 +228,14 @@ def _slot(settings: Settings, stage: str) -> Iterator[None]:
         yield
 
 
+class Ended(RuntimeError):
+    """The loop ended by itself; the process ends with the loop's code."""
+
+    def __init__(self, code: int):
+        super().__init__(f"the stage ended with code {code}")
+        self.exit_code = code or 1
+
+
 class StageRunner:
     """Runs a stage in a thread of its own beside the process's servers. When the loop ends by itself,
     `on_exit(code)` is called; without it the process ends at once with that code."""
@@ -250,11 +262,11 @@ class StageRunner:
         return self
 
     def run(self) -> None:
-        """Run in the calling thread until stopped; RuntimeError when it ends by itself. Fits
+        """Run in the calling thread until stopped; Ended when it ends by itself. Fits
         `Life.thread("stage", runner.run, runner.ask_stop)`."""
         self.exit_code = run_stage(*self._args, self._stop, self._started, self._batch, self._on_exit)
         if not self._stop.is_set():
-            raise RuntimeError(f"the stage ended with code {self.exit_code}")
+            raise Ended(self.exit_code)
 
     def ask_stop(self) -> None:
         """Ask the loop to end; returns at once."""

@@ -22,7 +22,14 @@ each(tonumber(ARGV[5]), 2000, function(a, b)
   redis.call('HDEL', KEYS[1], unpack(ARGV, a, b))
   redis.call('ZREM', KEYS[2], unpack(ARGV, a, b))
 end)
-each(tonumber(ARGV[6]), 1, function(a) redis.call('ZADD', KEYS[2], 0, ARGV[a]) end)
+each(tonumber(ARGV[6]), 1000, function(a, b)
+  local scored = {}
+  for at = a, b do
+    scored[#scored + 1] = 0
+    scored[#scored + 1] = ARGV[at]
+  end
+  redis.call('ZADD', KEYS[2], unpack(scored))
+end)
 each(tonumber(ARGV[7]), 2, function(a, b)
   if ARGV[b] == '' then redis.call('ZREM', KEYS[3], ARGV[a]) else redis.call('ZADD', KEYS[3], ARGV[b], ARGV[a]) end
 end)
