@@ -4,7 +4,7 @@ python -m tests.bench                          all, three runs each
 python -m tests.bench broadcast chain --runs 1
 python -m tests.bench --quick                  small sizes, to see that it works
 python -m tests.bench --flush                  the broker syncs every record to disk before it acknowledges
-python -m tests.bench --out docs/bench/here    also write here.json and here.md
+python -m tests.bench --out FILE               also write FILE.json and FILE.md
 """
 
 import argparse

@@ -224,10 +224,17 @@ def audit(
     _run("audit", "audit", from_=from_, to=to, accepted=accepted, workspace=workspace, limit=limit, json=json)
 
 
-@app.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
-def bench(arguments: Annotated[list[str] | None, typer.Argument(help="see rondo bench --help")] = None) -> None:
+@app.command()
+def bench(
+    names: Annotated[list[str] | None, typer.Argument(help="Which benches; all without")] = None,
+    runs: Annotated[int, typer.Option(min=1, help="Runs of each")] = 3,
+    quick: Annotated[bool, typer.Option("--quick", help="Small sizes: shows that it works, measures nothing")] = False,
+    flush: Annotated[bool, typer.Option("--flush", help="Broker with flush.messages=1")] = False,
+    out: Annotated[str | None, typer.Option(help="Also write OUT.json and OUT.md")] = None,
+    json: Json = False,
+) -> None:
     """Measure beside baselines in the same run, against the numbers of the design."""
-    _run("bench", "bench", arguments=arguments or [])
+    _run("bench", "bench", names=names or [], runs=runs, quick=quick, flush=flush, out=out, json=json)
 
 
 def _later(name: str, text: str) -> None:

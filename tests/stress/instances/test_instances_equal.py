@@ -120,5 +120,7 @@ def _sound(end: End) -> None:
     assert len(end.profiles) == work.MEMBERS
     assert Counter(end.captured.values()).keys() == {1}, "a touch was captured twice"
     assert not end.with_outcome("unknown")
-    assert max(end.crm_ids.values()) == 1, "a CRM event came twice"
+    # only what Rondo itself says: a provider may repeat a callback when the answer takes it too long, and its
+    # event then comes again under the same id
+    assert max(end.crm_sent.values()) == 1, "a CRM heard twice of a message"
     assert set(end.crm_sent) == end.with_outcome("sent")

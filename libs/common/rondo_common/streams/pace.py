@@ -3,7 +3,7 @@
 A transaction costs the broker nearly the same whatever it holds: it pays for the partitions written to, some
 10 ms of CPU for a stage that writes to all of its own and of several outputs. So the more records come the
 longer a worker gathers: few at a time are hardly held up, and under load the broker's share of a
-record falls instead of growing with the pace (docs/decisions/0011).
+record falls instead of growing with the pace (docs/decisions/0011-gathering-under-load.md).
 """
 
 LEAST_S = 0.025
