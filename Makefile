@@ -10,7 +10,7 @@ GENERATED := $(VENV)/.protos
 REQUIREMENTS := requirements/base.txt requirements/local.txt requirements/dev.txt
 PROTOS := $(shell find protos -name '*.proto' 2>/dev/null)
 
-.PHONY: help install protos lint format test demo up down stress bench clean
+.PHONY: help install protos lint format test test-parts test-whole demo up down stress bench clean
 
 help: ## Show the targets
 	@echo "make <target> [ARGS=...]"
@@ -43,7 +43,8 @@ format: install ## Put all files into the one style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# Two sessions: the second runs the whole stack and kills processes.
+# Two sessions side by side: the first mostly waits (for time-outs, elections, polls), the second runs the
+# whole stack and kills processes. Each has servers of its own. Their output comes when each has ended.
 PARTS := tests/unit tests/contract tests/architecture tests/guide tests/integration
 WHOLE := tests/e2e tests/conformance tests/browser tests/chaos
 
@@ -51,9 +52,14 @@ test: lint ## Everything CI runs (ARGS="tests/unit/rhythm -x": only these)
 ifdef ARGS
 	$(PY) -m pytest $(ARGS)
 else
-	$(PY) -m pytest --durations=10 $(PARTS)
-	$(PY) -m pytest --durations=10 $(WHOLE)
+	@$(MAKE) --no-print-directory -j2 -k -Otarget test-parts test-whole
 endif
+
+test-parts: protos
+	$(PY) -m pytest --durations=10 $(PARTS)
+
+test-whole: protos
+	$(PY) -m pytest --durations=10 $(WHOLE)
 
 demo: install protos ## The main job on real data, end to end (ARGS=--once: exit after the summary)
 	@$(PY) -m examples.demo $(ARGS)

@@ -2,6 +2,7 @@
 
 import json
 import secrets
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -35,11 +36,11 @@ def test_one_trace_from_the_http_call_to_the_provider_call(api: Api, stack: Stac
     api.send(introduce("tracy", now()))
     api.drain()
     trace = secrets.token_hex(12) + "00000001"  # small enough to be among the thousandth that is kept
-    mine = f"00-{trace}-{secrets.token_hex(8)}-01"
+    above = f"00-{trace}-{secrets.token_hex(8)}-01"
     answer = httpx.post(
         f"{stack.http('ingestion')}/v1/track",
         json=track("tracy", "Trace Wanted", now(), "tracy-1", total=9),
-        headers={"traceparent": mine},
+        headers={"traceparent": above},
         auth=(stack.write_key, ""),
     )
     assert answer.headers["x-request-id"] == trace
@@ -51,19 +52,21 @@ def test_one_trace_from_the_http_call_to_the_provider_call(api: Api, stack: Stac
         "delivery-email call",
     }
 
-    def found() -> dict[str, Any] | None:
-        spans = {s.name: s for _, s in list(stack.collector.spans) if s.trace_id.hex() == trace}
-        return spans if expected <= set(spans) else None
+    def mine() -> dict[str, Any]:
+        return {s.name: s for _, s in list(stack.collector.spans) if s.trace_id.hex() == trace}
 
-    spans = until(found, f"spans {expected}")
+    with suppress(AssertionError):
+        until(lambda: expected <= set(mine()), "the spans")
+    spans = mine()
+    assert expected <= set(spans)
     line = [spans[name] for name in sorted(expected, key=lambda name: spans[name].start_time_unix_nano)]
     by_id = {span.span_id: span for span in spans.values()}
-    above, names = spans["delivery-email call"], []
-    while above is not None:
-        names.append(above.name)
-        above = by_id.get(above.parent_span_id)
+    step, names = spans["delivery-email call"], []
+    while step is not None:
+        names.append(step.name)
+        step = by_id.get(step.parent_span_id)
     assert names[-1] == "POST /v1/track" and set(names) >= expected, names
-    assert line[0].parent_span_id.hex() == mine[36:52]
+    assert line[0].parent_span_id.hex() == above[36:52]
     assert all(b"tracy" not in span.SerializeToString() for span in spans.values())
 
 
