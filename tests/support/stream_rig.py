@@ -48,7 +48,9 @@ def _settles(what: str, look: Callable[[], Any], wanted: Any) -> None:
     with suppress(AssertionError):
         wait_until(lambda: look() == wanted, what, 20)
         return
-    assert look() == wanted, what
+    found = look()
+    wrong = {k: (found.get(k), wanted.get(k)) for k in {*found, *wanted} if found.get(k) != wanted.get(k)}
+    assert not wrong, f"{what}, found and wanted: {wrong}"
 
 
 class Rig:
