@@ -109,6 +109,9 @@ class ToyStage:
 
     def _asked(self, key: str, ask: Ask, states: States, now: int) -> Iterator[Outcome]:
         word, _, rest = ask.do.partition(" ")
+        if word == "skip":
+            yield Drop("skipped")
+            return
         if word == "need" and states.get(f"g:flag:{rest}") is None:
             yield Wait(f"no flag {rest}")
         yield from self._count(key, ask.add, states, word or "record", now, ask.id)

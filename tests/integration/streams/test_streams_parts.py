@@ -197,7 +197,7 @@ def test_14_the_settings_that_keep_transactions_short(monkeypatch: pytest.Monkey
 @pytest.mark.parametrize("rule", ["kept", "broken"])
 def test_15_commit_markers_are_no_lag(rig: Rig, rule: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if rule == "broken":
-        monkeypatch.setattr(Idle, "_commit_ends", lambda self, inputs: None)
+        monkeypatch.setattr(Idle, "commit", lambda self, inputs, live: None)
     producer = clients.transactional_producer(rig.kafka, f"{rig.stage.name}.feeder")
     producer.init_transactions(30)
     producer.begin_transaction()

@@ -19,6 +19,9 @@ from rondo_common.streams.overlay import Lost, Memory
 from rondo_common.streams.store import Change, Store, timer_changes
 
 BIG_STATE = 16_384
+MOST_PASSED = 10_000
+"""Records of a partition that may be passed over, nothing written for them, before the states say how far it has
+read: a restore reads at most so many again."""
 
 
 @dataclass
@@ -47,9 +50,9 @@ class Work:
 
     @property
     def writes(self) -> bool:
-        """Whether a transaction is needed."""
+        """Whether a transaction is needed: something is written, not only records passed over."""
         d = self.decision
-        return bool(self.done or self.states or d.outs or d.dead or d.performs)
+        return bool(self.states or d.outs or d.dead or d.performs)
 
     @property
     def inputs(self) -> int:
@@ -64,7 +67,7 @@ class Batch:
         self.clock = clock
         self._most = most
         self.works: dict[int, Work] = {}
-        self.lost: dict[int, str] = {}
+        self.lost: dict[int, Lost] = {}
         self._planned: dict[int, tuple[list[Planned], list[Planned]]] = {}
 
     def decide(self, works: Iterable[Work]) -> None:
@@ -75,8 +78,10 @@ class Batch:
             extra = [plan(stage, item, self.clock) for item in w.extra]
             self._planned[w.partition] = (extra, [plan(stage, record, self.clock) for record in w.records])
             w.decision = self._decision(w, False)
-        self._read({w.partition: self._keys(w) for w in self.works.values()})
-        timers = {w.partition: w.decision.timer_keys(self._limits(w)) for w in self.works.values() if w.memory.timers}
+        wanted = {w.partition: self._keys(w) for w in self.works.values()}
+        # where no state is looked at there is none that could be wrong: the apply checks the position all the same
+        self._read({partition: keys for partition, keys in wanted.items() if keys})
+        timers = {w.partition: self._timer_keys(w) for w in list(self.works.values()) if w.memory.timers}
         self._read({partition: keys for partition, keys in timers.items() if keys})
         for w in list(self.works.values()):
             try:
@@ -89,7 +94,7 @@ class Batch:
                     w.decision = self._decision(w, True)
                     self._run(w)
             except Lost as e:
-                self._lose(w.partition, str(e))
+                self._lose(w.partition, e)
 
     # reading
 
@@ -114,6 +119,13 @@ class Batch:
             keys += w.decision.overlay.missing(k for k in w.slice[2] if k not in keys)
         return keys + w.decision.timer_state_keys(w.owners)
 
+    def _timer_keys(self, w: Work) -> list[str]:
+        try:
+            return w.decision.timer_keys(self._limits(w))
+        except Lost as e:
+            self._lose(w.partition, e)
+            return []
+
     def _limits(self, w: Work) -> dict[str, int]:
         """Owner -> until when its timers may fire in this batch."""
         limits = dict.fromkeys(w.owners, w.until)
@@ -125,22 +137,22 @@ class Batch:
         return limits
 
     def _read(self, wanted: Mapping[int, Sequence[str]]) -> None:
-        """Read states, always together with the position (STREAMS 1), also when no key is wanted."""
+        """Read states, always together with the position (STREAMS 1)."""
         if not wanted:
             return
         try:
             found = self._store.read(wanted, {p: self.works[p].position for p in wanted})
         except Lost as e:
             for partition in list(wanted):
-                self._lose(partition, str(e))
+                self._lose(partition, e)
             return
         for partition, values in found.items():
             if values is None:
-                self._lose(partition, "the position is another one")
+                self._lose(partition, Lost("the position is another one"))
             else:
                 self.works[partition].decision.overlay.stored.update(values)
 
-    def _lose(self, partition: int, why: str) -> None:
+    def _lose(self, partition: int, why: Lost) -> None:
         self.lost[partition] = why
         self.works.pop(partition, None)
 
@@ -167,7 +179,8 @@ class Batch:
             else:
                 w.held.add(topic)
         w.states = d.changes()
-        if w.next:
+        passed = w.memory.passed
+        if (w.next or passed) and (w.writes or passed + sum(w.done.values()) >= MOST_PASSED):
             w.states[OFFSETS] = encode(w.memory.offsets | w.next)
 
 

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
@@ -18,6 +18,7 @@ from rondo_common.streams.store import Change, Store
 log = logging.getLogger("rondo.streams")
 
 EVERY_S = 1.0
+COMMIT_EVERY_S = 0.2
 PROVE_EVERY_S = kafka.SESSION_MS / 1000 / 4
 
 
@@ -27,16 +28,19 @@ class Idle:
     def __init__(self, stage: str, consumer: Consumer, transactions: Transactions, store: Store, keep_deletes_ms: int):
         self._stage, self._consumer, self._transactions, self._store = stage, consumer, transactions, store
         self._refresh_s = keep_deletes_ms / 1000 / 8
-        self._last = 0.0
+        self._last = self._committed = 0.0
         self._refreshed = time.monotonic()
 
     def every(
         self,
         inputs: Inputs,
         positions: Callable[[], Mapping[int, int]],
-        lose: Callable[[int, str], None],
+        lose: Callable[[int, Lost], None],
     ) -> None:
         now = time.monotonic()
+        if now - self._committed >= COMMIT_EVERY_S:
+            self._committed = now
+            self.commit(inputs, positions())
         if now - self._last < EVERY_S:
             return
         self._last = now
@@ -44,7 +48,6 @@ class Idle:
         if now - self._refreshed > self._refresh_s:
             self._refreshed = now
             self._refresh(positions())
-        self._commit_ends(inputs)
         self.show_lag(inputs)
 
     def prove(self, inputs: Inputs, partitions: Mapping[int, int], effector: Effector, ownership: Ownership) -> None:
@@ -60,7 +63,7 @@ class Idle:
         except Aborted as e:
             log.warning("%s: ownership not proved: %s", self._stage, e)
 
-    def _check_views(self, live: Mapping[int, int], lose: Callable[[int, str], None]) -> None:
+    def _check_views(self, live: Mapping[int, int], lose: Callable[[int, Lost], None]) -> None:
         """A flush is noticed also when no record comes; else timers would never fire again."""
         if not live:
             return
@@ -71,7 +74,7 @@ class Idle:
             return
         for partition, values in found.items():
             if values is None:
-                lose(partition, "the position is another one")
+                lose(partition, Lost("the position is another one"))
 
     def _refresh(self, live: Mapping[int, int]) -> None:
         """Say that the view is as young as now, though nothing changed (STREAMS 6)."""
@@ -80,17 +83,18 @@ class Idle:
         except Lost as e:
             log.warning("%s: %s", self._stage, e)
 
-    def _commit_ends(self, inputs: Inputs) -> None:
-        """Move the group's offsets over the commit markers at the end of the log, so that everybody
-        else's arithmetic also says 0 (STREAMS 15)."""
-        behind = [q for q in inputs.queues.values() if not q.records and q.eof == q.next > q.committed]
+    def commit(self, inputs: Inputs, live: Iterable[int]) -> None:
+        """Move the group's offsets over records that changed nothing, and over the commit markers at the
+        end of the log, so that everybody else's arithmetic also says 0 (STREAMS 15). No transaction: nothing
+        is written that it would have to go with, and the broker takes it from a member of the group only."""
+        behind = [q for p in live for q in inputs.of(p) if q.next > q.committed]
         if not behind:
             return
-        ends = [TopicPartition(q.topic, q.partition, q.next) for q in behind]
+        places = [TopicPartition(q.topic, q.partition, q.next) for q in behind]
         try:
-            self._consumer.commit(offsets=ends, asynchronous=False)
+            self._consumer.commit(offsets=places, asynchronous=False)
         except KafkaException as e:
-            log.info("%s: end offsets not committed: %s", self._stage, e)
+            log.info("%s: offsets not committed: %s", self._stage, e)
             return
         for queue in behind:
             queue.committed = queue.next

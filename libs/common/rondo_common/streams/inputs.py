@@ -45,12 +45,14 @@ class Queue:
         self.next = max(self.next, start)
         self._settle()
 
-    def take(self, count: int) -> None:
-        """The first `count` records are done."""
+    def take(self, count: int, committed: bool = True) -> None:
+        """The first `count` records are done; `committed`: the group's offset was moved with them."""
         records = self.records
         for _ in range(count):
             record = records.popleft()
-        self.next = self.committed = record.offset + 1
+        self.next = record.offset + 1
+        if committed:
+            self.committed = self.next
         self.handled_time = record.time
         self.backoff = 0.0
         self._settle()

@@ -33,10 +33,11 @@ from rondo_common.streams.effector import Claim, Ownership
 from rondo_common.streams.inputs import Inputs
 from rondo_common.streams.intake import balance, seek, take
 from rondo_common.streams.marks import APPLY, IDLE, WRITE
-from rondo_common.streams.overlay import Lost, Memory
+from rondo_common.streams.overlay import Lost, Memory, Unreadable
 from rondo_common.streams.owned import Clients, Owned
 from rondo_common.streams.pace import LEAST_S, gather_s
 from rondo_common.streams.report import Report
+from rondo_common.streams.restore import RUBBISH
 from rondo_common.streams.store import Applied
 
 log = logging.getLogger("rondo.streams")
@@ -69,7 +70,7 @@ class Loop(Report):
         self._rebalanced = False
         self._failure: BaseException | None = None
         self._busy = False
-        self._last_commit = 0.0
+        self._last_batch = 0.0
         self._pace = 0.0
         self._least = getattr(parts.stage, "gather_s", LEAST_S)
         self._ends: dict[int, int] = {}
@@ -87,6 +88,7 @@ class Loop(Report):
         while not stopping():
             self.turn()
         self._drain(time.monotonic() + DRAIN_S)
+        c.idle.commit(self._inputs, self.positions())
 
     def turn(self) -> None:
         self._gather()
@@ -105,7 +107,7 @@ class Loop(Report):
         wait = 0.0
         if self._busy:
             if inputs.buffered() < self._batch_size:
-                time.sleep(max(0.0, min(self._pace, self._last_commit + self._pace - time.monotonic())))
+                time.sleep(max(0.0, min(self._pace, self._last_batch + self._pace - time.monotonic())))
         else:
             wait = self._wait()
         self._rebalanced = False
@@ -158,6 +160,7 @@ class Loop(Report):
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         try:
             self._drain(time.monotonic() + DRAIN_S)
+            self._c.idle.commit(self._inputs, self.positions())
         except BaseException as e:
             self._failure = e
         self._forget()
@@ -185,12 +188,12 @@ class Loop(Report):
         live = any(o.position is not None for o in self.owned.values())
         for done in restorer.step(BUSY_S if live else IDLE_S):
             owned = self.owned[done.partition]
-            owned.memory = Memory()
+            owned.memory = Memory(owned.unreadable)
             try:
                 for key, value in self._c.store.in_memory(done.partition, done.position).items():
                     owned.memory.put(key, value)
-            except Lost:
-                restorer.begin([done.partition], "lost")
+            except Lost as e:
+                self._lose(done.partition, e)
                 continue
             self._timers(owned, done.applied)
             owned.position = done.position
@@ -205,6 +208,8 @@ class Loop(Report):
             offset = owned.memory.offsets.get(queue.topic)
             if owned.placed:
                 queue.place(offset or 0)
+                # what was passed over since is not among the states, but need not be read again
+                owned.memory.pass_over({queue.topic: queue.next}, 0)
                 continue
             place = queue.topic, queue.partition
             queue.place(start_of(consumer, place, offset, queue.next))
@@ -214,11 +219,17 @@ class Loop(Report):
         if resumed:
             consumer.resume(resumed)
 
-    def _lose(self, partition: int, why: str) -> None:
-        """The partition's view can't be used: restore it. Its records stay queued."""
+    def _lose(self, partition: int, why: Lost) -> None:
+        """The partition's view can't be used: restore it, from the start of the log when there is rubbish in it.
+        Its records stay queued."""
         log.warning("%s partition %d: view lost: %s", self._stage.name, partition, why)
-        self.owned[partition].position = None
-        self._c.restorer.begin([partition], "lost")
+        owned = self.owned[partition]
+        owned.position = None
+        if isinstance(why, Unreadable):
+            if why.key in owned.unreadable:
+                raise Fatal(f"{self._stage.name} partition {partition}: {why}, in the log neither")
+            owned.unreadable.add(why.key)
+        self._c.restorer.begin([partition], RUBBISH if isinstance(why, Unreadable) else "lost")
         self._count_partitions()
 
     @staticmethod
@@ -255,7 +266,7 @@ class Loop(Report):
                     due(w, owned, self._c.store, clock, horizon, self._batch_size)
                 slice_of_a_sweep(w, owned, self._c.store)
             except Lost as e:
-                self._lose(p, str(e))
+                self._lose(p, e)
                 continue
             if w.inputs:
                 works.append(w)
@@ -285,8 +296,9 @@ class Loop(Report):
             self._done(w, began)
         self._apply(batch)
         marks.phase(IDLE)
+        self._last_batch = began
         self._pace = gather_s(sum(w.inputs for w in decided), self._more(), self._least)
-        return bool(batch.works)
+        return any(w.done or w.writes for w in decided)
 
     def _more(self) -> bool:
         """Whether there is work beyond the last batch: records left over, sweeps, answers on their way."""
@@ -313,7 +325,6 @@ class Loop(Report):
             time.sleep(min(1.0, 0.02 * 2**self._aborts))
             return False
         self._aborts = 0
-        self._last_commit = began
         self.ownership.proved(began)
         self._ends = written.ends
         metrics.TRANSACTIONS.labels(self._stage.name, "committed").inc()
@@ -335,10 +346,12 @@ class Loop(Report):
         owned = self.owned[w.partition]
         for _ in w.extra:
             owned.pending.popleft()
+        if not w.writes:
+            owned.memory.pass_over(w.next, sum(w.done.values()))
         for queue in self._inputs.of(w.partition):
             n = w.done.get(queue.topic, 0)
             if n:
-                queue.take(n)
+                queue.take(n, w.writes)
             if queue.topic in w.held:
                 queue.hold(began)
         if w.timers_wait:
@@ -358,12 +371,12 @@ class Loop(Report):
             log.warning("%s: %s", self._stage.name, e)
         for p, result in applied.items():
             if result is None:
-                self._lose(p, "it did not stand where it was left")
+                self._lose(p, Lost("it did not stand where it was left"))
                 continue
             owned, w = self.owned[p], works[p]
             owned.position = self._ends[p]
             self._timers(owned, result)
-            owned.memory.offsets = owned.memory.offsets | w.next
+            owned.memory.reached(w.next)
             for key in filter(in_memory, w.states):
                 owned.memory.put(key, w.decision.overlay.changed[key])
                 if key.startswith(GLOBALS):

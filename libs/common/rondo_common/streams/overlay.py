@@ -4,7 +4,7 @@ Later inputs of a batch see what earlier ones changed (STREAMS 10). The changes 
 Redis only when the batch commits; until then dropping the overlay takes all of them back.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from rondo_common.streams.codec import GLOBALS, OFFSETS, SWEEPS, TIMERS, Codec, Offsets, Sweep, Timers, encode
@@ -17,14 +17,27 @@ class Lost(Exception):
     """The stored states can't be used now: the position is another one, or Redis does not answer."""
 
 
-class Memory:
-    """What the loop keeps of a partition between batches. Rebuilt by a restore."""
+class Unreadable(Lost):
+    """A stored state is none. Redis is only a view: the log may well have it right."""
 
-    def __init__(self) -> None:
+    def __init__(self, key: str, why: Exception):
+        super().__init__(f"state {key!r} can't be read: {why}")
+        self.key = key
+
+
+class Memory:
+    """What the loop keeps of a partition between batches. Rebuilt by a restore. `unreadable`: states that could
+    not be read even when the view was made anew from the log."""
+
+    def __init__(self, unreadable: Collection[str] = ()) -> None:
+        self.unreadable = unreadable
         self.globals: dict[str, Any] = {}
         self.sweeps: dict[str, Sweep] = {}
         """By name."""
         self.offsets: Offsets = {}
+        """Where to read on, with the records that were passed over since the states last said so."""
+        self.passed = 0
+        """How many those are."""
         self.timers = 0
         """Owners with timers."""
         self.next_due: int | None = None
@@ -44,6 +57,16 @@ class Memory:
         else:
             into[key] = value
         self._sorted.clear()
+
+    def pass_over(self, offsets: Mapping[str, int], count: int) -> None:
+        """`count` records up to `offsets` changed nothing: the next states that are written say so too."""
+        self.offsets = self.offsets | offsets
+        self.passed += count
+
+    def reached(self, offsets: Mapping[str, int]) -> None:
+        """The stored states hold everything up to `offsets`."""
+        self.offsets = self.offsets | offsets
+        self.passed = 0
 
     def sorted_globals(self, prefix: str) -> list[tuple[str, Any]]:
         """Globals whose key starts with `prefix`, in key order; kept until one changes."""
@@ -113,7 +136,12 @@ class Overlay:
         if key in current:
             return current[key]
         raw = self.stored[key]
-        found = current[key] = None if raw is None else self._codec.decode(key, raw)
+        try:
+            found = current[key] = None if raw is None else self._codec.decode(key, raw)
+        except ValueError as e:  # msgspec's errors are of this kind
+            if key in self._memory.unreadable:
+                raise
+            raise Unreadable(key, e) from e
         return found
 
     def put(self, key: str, value: Any) -> None:

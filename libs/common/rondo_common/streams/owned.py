@@ -36,7 +36,9 @@ class Owned:
 
     def __init__(self, partition: int):
         self.partition = partition
-        self.memory = Memory()
+        self.unreadable: set[str] = set()
+        """States that could not be read: first the view is taken to be wrong, then the log."""
+        self.memory = Memory(self.unreadable)
         self.position: int | None = None
         self.pending: deque[Input] = deque((Assigned(partition),))
         """Inputs that are no records, until the batch that held them has committed."""

@@ -32,6 +32,8 @@ PENDING_S = kafka.TRANSACTION_MS / 1000 + 5
 """Longer than this no open transaction can keep a restore waiting: the time-out and the clean-up."""
 RETRY_S = 0.25
 OTHER = "somebody else changed the view"
+RUBBISH = "unreadable"
+"""Why a restore begins that is not to build on what is there."""
 
 
 class Origin(NamedTuple):
@@ -141,6 +143,8 @@ class Restorer:
         meta = self._store.meta(job.partition)
         token = uuid.uuid4().hex[:12]
         why = self._useless(meta.position, meta.cluster, meta.topic, meta.at, first, job.target)
+        if job.why == RUBBISH:
+            why = "there is rubbish in it"
         if why is not None:
             if meta.position:
                 log.warning("%s partition %d: view wiped: %s", self._stage, job.partition, why)

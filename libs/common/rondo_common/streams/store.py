@@ -17,7 +17,7 @@ import redis
 
 from rondo_common.streams import scripts
 from rondo_common.streams.codec import GLOBALS, OFFSETS, SWEEPS, TIMERS, Codec, earliest
-from rondo_common.streams.overlay import Lost
+from rondo_common.streams.overlay import Lost, Unreadable
 
 POS = b"~~pos"
 
@@ -129,15 +129,21 @@ class Store:
         if raws is None:
             raise Lost("the position is another one")
         raw = raws[OFFSETS]
-        found: dict[str, Any] = {OFFSETS: {} if raw is None else self._codec.decode(OFFSETS, raw)}
+        found: dict[str, Any] = {OFFSETS: {} if raw is None else self._decoded(OFFSETS, raw)}
         for prefix in (GLOBALS, SWEEPS):
             keys = self.range(partition, expected, prefix, "", 1_000_000)
             for at in range(0, len(keys), 1000):
                 raws = self.read({partition: keys[at : at + 1000]}, {partition: expected})[partition]
                 if raws is None:
                     raise Lost("the position is another one")
-                found.update((k, self._codec.decode(k, raw)) for k, raw in raws.items() if raw is not None)
+                found.update((k, self._decoded(k, raw)) for k, raw in raws.items() if raw is not None)
         return found
+
+    def _decoded(self, key: str, raw: bytes) -> Any:
+        try:
+            return self._codec.decode(key, raw)
+        except ValueError as e:
+            raise Unreadable(key, e) from e
 
     def meta(self, partition: int) -> Meta:
         try:
