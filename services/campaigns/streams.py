@@ -46,6 +46,7 @@ class CampaignsStage:
     state_topic = STATE_TOPIC
     state_offset = 0
     lanes: Sequence[Sequence[str]] = LANES
+    unhurried = frozenset((topics.DECISIONS, topics.DELIVERIES, topics.ENGAGEMENT))
     lane_limit: dict[int, int]
     wall_clock = False
     indexed = frozenset(("m", "t", "d", "r"))

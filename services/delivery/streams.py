@@ -36,6 +36,7 @@ class DeliveryStage:
     """The Stage of one channel. Keeps nothing but compiled templates."""
 
     state_topic = topics.SENDS_STATE
+    unhurried = frozenset((topics.DELIVERIES, topics.PROFILES))
     wall_clock = True
     types: dict[str, type] = TYPES
     indexed = frozenset(("o", "h"))

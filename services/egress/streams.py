@@ -56,6 +56,7 @@ class EgressStage:
             topics.COMMUNITY,
         ),
     )
+    unhurried = frozenset(lanes[1])
     lane_limit: dict[int, int] = {}  # noqa: RUF012 - the Stage protocol has it as a plain dict
     wall_clock = False
     gather_s = 0.1

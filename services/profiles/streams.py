@@ -61,6 +61,7 @@ class ProfilesStage:
         (topics.INBOUND, topics.DELIVERIES, topics.ENGAGEMENT, topics.COMMANDS),
         (topics.EVENTS,),
     )
+    unhurried = frozenset((topics.DELIVERIES,))
     wall_clock = False
     types: dict[str, type] = TYPES
     indexed = frozenset(("m", "d"))

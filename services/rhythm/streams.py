@@ -58,6 +58,7 @@ class RhythmStage:
     state_topic = STATE_TOPIC
     state_offset = 0
     lanes = LANES
+    unhurried = frozenset((topics.DELIVERIES,))
     lane_limit: dict[int, int] = {3: BULK}  # noqa: RUF012 - never written
     wall_clock = True
     types: dict[str, type] = STATE_TYPES

@@ -45,6 +45,7 @@ class SegmentationStage:
         (topics.COMMANDS, topics.MOVES),
         (topics.CONTACTS, topics.MEMBER_EVENTS, topics.DELIVERIES, topics.ENGAGEMENT),
     )
+    unhurried = frozenset((topics.DELIVERIES, topics.ENGAGEMENT))
     lane_limit: ClassVar[dict[int, int]] = {}
     wall_clock = False
     types: ClassVar[dict[str, type]] = {

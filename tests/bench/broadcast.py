@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.bench.baselines import smtp_raw
-from tests.bench.frame import Figure, Usage, World, per_record, per_thousand, transactions
+from tests.bench.frame import Figure, Usage, World, per_record, per_second, per_thousand, transactions
 from tests.bench.sink import Sink
 from tests.support.spine_api import Api, until
 from tests.support.stack import Stack
@@ -165,7 +165,7 @@ class Broadcast:
     cpu: Mapping[str, float]
     """... and until everything was drained."""
     sink_cpu: float
-    transactions: float
+    transactions: Counter[str]
     rss: Mapping[str, float]
 
 
@@ -215,8 +215,8 @@ def figures(b: Broadcast, raw: Mapping[str, float]) -> list[Figure]:
         "mails/s while sending": round(b.members / (b.last - b.first)),
         "run settled s": round(b.settled, 2),
         "everything drained s": round(b.drained, 2),
-        "transactions": b.transactions,
-        "transactions/s": round(b.transactions / b.drained, 1),
+        "transactions": float(b.transactions.total()),
+        **per_second(b.transactions, b.drained),
         "mails": b.members,
         "bytes a mail": b.size,
     }

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from rondo_common import kafka, lag
 from tests.bench import shop
 from tests.bench.baselines import bare_chain
-from tests.bench.frame import Figure, Usage, World, per_record, total, transactions
+from tests.bench.frame import Figure, Usage, World, per_record, per_second, total, transactions
 from tests.support.spine_api import Api
 from tests.support.stack import Stack
 
@@ -90,7 +90,7 @@ class Line:
             **per_record(spent, max(1, events), 3.0),
             "CPU µs all": round(sum(spent.values()) / max(1, events) * 1e6, 1),
             "cores busy": round(sum(spent.values()) / wall, 2),
-            "transactions/s": round(made / wall, 1),
+            **per_second(made, wall),
             "records out/event": round(written / max(1, events), 2),
         }
         return Window(rate, events / wall, flat, worst, growth[worst] / rate, spent, events, details)

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -128,9 +129,20 @@ def total(stack: Stack, name: str) -> float:
     return sum(metric(i["metrics"], name) for e in entries for i in e["instances"] if i.get("metrics"))
 
 
-def transactions(stack: Stack) -> float:
-    """Kafka transactions of all stages since they started."""
-    return total(stack, "rondo_stream_transactions_total")
+def transactions(stack: Stack) -> Counter[str]:
+    """Kafka transactions since the start, by service. `later - earlier` gives those between the two."""
+    made: Counter[str] = Counter()
+    for name, entry in stack.state["services"].items():
+        for instance in entry["instances"]:
+            if instance.get("metrics"):
+                made[name] += round(metric(instance["metrics"], "rondo_stream_transactions_total"))
+    return made
+
+
+def per_second(made: Counter[str], seconds: float) -> dict[str, float]:
+    """Transactions a second, all and by service, for Figure.details."""
+    each = {f"transactions/s {name}": round(n / seconds, 1) for name, n in made.most_common() if n / seconds >= 0.1}
+    return {"transactions/s": round(made.total() / seconds, 1), **each}
 
 
 def quantile(values: Sequence[float], q: float) -> float:

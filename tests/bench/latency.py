@@ -17,7 +17,7 @@ from rondo_common import kafka, topics
 from rondo_common.clock import from_iso
 from tests.bench import shop
 from tests.bench.baselines import bare_chain
-from tests.bench.frame import Figure, Usage, World, quantile, transactions
+from tests.bench.frame import Figure, Usage, World, per_second, quantile, transactions
 from tests.support.spine_api import Api, until
 from tests.support.stack import Stack
 
@@ -178,7 +178,7 @@ def measured(line: Line, count: int, rate: float) -> tuple[list[float], dict[str
             details[f"p50 to {short}"] = round(quantile(hops, 0.5), 1)
             details[f"p99 to {short}"] = round(quantile(hops, 0.99), 1)
     wall = after.at - before.at
-    details["transactions/s"] = round(made / wall, 1)
+    details |= per_second(made, wall)
     details["cores busy"] = round(sum((after - before).values()) / wall, 2)
     return delays, details
 

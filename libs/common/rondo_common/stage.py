@@ -129,6 +129,8 @@ class Stage(Protocol):
     effector is full. Default: all lanes but the first.
     `gather_s`: least seconds between two of its transactions while records come, for a stage whose
     readers are in no hurry. Default: `rondo_common.streams.pace.LEAST_S`.
+    `unhurried`: topics (a frozenset) whose records may wait a fifth of a second for more while there is nothing
+    else to do: reports that nobody is waiting for. Default: none.
     `indexed`: kinds of states that sweeps and `StateView.scan` need (a frozenset); others save the
     memory of the index. Default: all.
     `dead_letter_topic`: whose `.dlq` takes timers, sweep items and answers that fail. Default: the

@@ -84,7 +84,9 @@ class Inputs:
         self._effect_lanes: frozenset[int] = frozenset(
             getattr(stage, "effect_lanes", lanes[1:] if len(lanes) > 1 else lanes) if effects else ()
         )
+        self._unhurried: frozenset[str] = getattr(stage, "unhurried", frozenset())
         self.queues: dict[tuple[str, int], Queue] = {}
+        self._by_topic: dict[str, list[Queue]] = {}
         self._by_partition: dict[int, list[Queue]] = {}
         self._turn = 0
 
@@ -97,7 +99,9 @@ class Inputs:
         self.queues = {
             (topic, p): Queue(topic, p, self.lane_of[topic], start, end) for (topic, p), (start, end) in starts.items()
         }
-        self._by_partition = {}
+        self._by_partition, self._by_topic = {}, {}
+        for queue in self.queues.values():
+            self._by_topic.setdefault(queue.topic, []).append(queue)
         for queue in sorted(self.queues.values(), key=lambda q: q.lane):
             self._by_partition.setdefault(queue.partition, []).append(queue)
 
@@ -112,6 +116,16 @@ class Inputs:
     def of(self, partition: int) -> list[Queue]:
         """Queues of a partition, highest lane first."""
         return self._by_partition[partition]
+
+    def unhurried(self) -> bool:
+        """Whether there are records at hand, and only such as may wait a little for others (`Stage.unhurried`)."""
+        found = False
+        for topic, queues in self._by_topic.items():
+            if any(q.records for q in queues):
+                if topic not in self._unhurried:
+                    return False
+                found = True
+        return found
 
     def buffered(self) -> int:
         return sum(len(q.records) for q in self.queues.values())

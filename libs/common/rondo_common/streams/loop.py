@@ -35,7 +35,7 @@ from rondo_common.streams.intake import balance, seek, take
 from rondo_common.streams.marks import APPLY, IDLE, WRITE
 from rondo_common.streams.overlay import Lost, Memory, Unreadable
 from rondo_common.streams.owned import Clients, Owned
-from rondo_common.streams.pace import LEAST_S, gather_s
+from rondo_common.streams.pace import LEAST_S, UNHURRIED_S, gather_s
 from rondo_common.streams.report import Report
 from rondo_common.streams.restore import RUBBISH
 from rondo_common.streams.store import Applied
@@ -71,6 +71,8 @@ class Loop(Report):
         self._failure: BaseException | None = None
         self._busy = False
         self._last_batch = 0.0
+        self._waiting: float | None = None
+        """Since when nothing but unhurried records is at hand."""
         self._pace = 0.0
         self._least = getattr(parts.stage, "gather_s", LEAST_S)
         self._ends: dict[int, int] = {}
@@ -93,7 +95,7 @@ class Loop(Report):
     def turn(self) -> None:
         self._gather()
         self._restore()
-        works = self._choose()
+        works = [] if self._nobody_waits() else self._choose()
         self._busy = self._process(works) if works else False
         if self._c.effector is not None:
             self._c.idle.prove(self._inputs, self.positions(), self._c.effector, self.ownership)
@@ -122,6 +124,24 @@ class Loop(Report):
             return  # what came along belongs to an assignment that is gone; the new one starts at its offsets
         take(messages, inputs.queues, self._stage.name)
         balance(consumer, inputs)
+
+    def _nobody_waits(self) -> bool:
+        """Whether all there is to do are records that may wait for others, so that one transaction does for more
+        of them."""
+        now = time.monotonic()
+        if self._more(buffered=False) or self._timers_due() or not self._inputs.unhurried():
+            self._waiting = None
+            return False
+        if self._waiting is None:
+            self._waiting = now
+        if now - self._waiting < UNHURRIED_S:
+            return True
+        self._waiting = None
+        return False
+
+    def _timers_due(self) -> bool:
+        clock = self._c.clock.now()
+        return any(o.memory.next_due is not None and o.memory.next_due <= clock for o in self.owned.values())
 
     def _wait(self) -> float:
         effector = self._c.effector
@@ -300,14 +320,14 @@ class Loop(Report):
         self._pace = gather_s(sum(w.inputs for w in decided), self._more(), self._least)
         return any(w.done or w.writes for w in decided)
 
-    def _more(self) -> bool:
-        """Whether there is work beyond the last batch: records left over, sweeps, answers on their way."""
+    def _more(self, buffered: bool = True) -> bool:
+        """Whether there is work beyond the last batch: sweeps, answers on their way, and (`buffered`) records."""
         effector, owned = self._c.effector, self.owned.values()
         at_work = self._c.restorer.active or (effector is not None and effector.in_flight() > 0)
         return (
             at_work
             or bool(self._answers)
-            or self._inputs.buffered() > 0
+            or (buffered and self._inputs.buffered() > 0)
             or any(o.memory.sweeps or o.pending for o in owned)
         )
 

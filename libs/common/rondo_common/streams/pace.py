@@ -11,6 +11,8 @@ LEAST_S = 0.025
 RECORD_S = 0.001
 """Longer by this for each record of the last batch."""
 MOST_S = 0.2
+UNHURRIED_S = 0.2
+"""How long records wait for others that nobody is waiting for (`Stage.unhurried`)."""
 
 
 def gather_s(inputs: int, more: bool, least: float = LEAST_S) -> float:
