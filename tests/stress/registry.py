@@ -88,6 +88,7 @@ def load() -> dict[str, Case]:
         disk,
         fences,
         ingress,
+        instances,
         partition,
         poison,
         provider,
