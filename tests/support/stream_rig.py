@@ -65,6 +65,7 @@ class Rig:
         self.redis = redis.Redis.from_url(redis_url)
         self.producer = clients.producer(kafka, "test")
         self.codes: list[int] = []
+        self._undelivered: list[Any] = []
         self._admin = clients.admin(kafka)
         self._group = clients.reader(kafka, group_of(self.stage.name))
         topics = {t: (partitions, 1, FUTURE) for lane in self.stage.lanes for t in lane}
@@ -122,10 +123,16 @@ class Rig:
             partition=partition,
             timestamp=time,
             headers=headers or [],
+            on_delivery=self._delivered,
         )
+
+    def _delivered(self, error: Any, message: Message) -> None:
+        if error is not None:
+            self._undelivered.append(error)
 
     def flush(self) -> None:
         assert self.producer.flush(30) == 0
+        assert not self._undelivered, f"not written: {self._undelivered[:3]}, {len(self._undelivered)} in all"
 
     # looking
 
@@ -200,6 +207,11 @@ class Rig:
             return sorted(found, key=lambda m: (m.partition(), m.offset()))
         finally:
             consumer.close()
+
+    def check_sent(self, expected: Counter[str]) -> None:
+        """The input holds what was sent: else it is not the loop that lost it."""
+        found = Counter(m.key().decode() for m in self.read(self.stage.input))
+        assert found == expected, f"input, found and wanted: {found - expected}, {expected - found}"
 
     def outputs(self) -> list[Counted]:
         return [msgspec.json.decode(m.value(), type=Counted) for m in self.read(self.stage.output)]

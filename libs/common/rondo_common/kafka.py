@@ -61,6 +61,9 @@ def producer(bootstrap: str, client_id: str = "rondo", **more: Any) -> Producer:
         "partitioner": "murmur2_random",
         "acks": "all",
         "enable.idempotence": True,
+        # of two writes on their way librdkafka calls the first one written, though it was refused, when the second is
+        # taken; a partition that just gets its leader does both (decision 22)
+        "max.in.flight.requests.per.connection": 1,
         "linger.ms": 5,
         "message.max.bytes": MAX_RECORD + 65_536,
         "retry.backoff.ms": 5,

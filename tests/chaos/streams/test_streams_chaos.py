@@ -104,6 +104,8 @@ def fleet(rig: Rig, tmp_path: Path) -> Iterator[Fleet]:
 
 
 def _exact(rig: Rig, fleet: Fleet, sent: Counter[str]) -> None:
+    rig.check_sent(sent)
+
     def drained() -> bool:
         fleet.keep()
         return not any(rig.lag().values())
