@@ -10,6 +10,7 @@ one that is not followed by its message ends its connection.
 
 import asyncio
 import re
+from collections.abc import Callable
 
 from rondo_common.telemetry import masked
 from services.delivery.channels.smtp_connection import Broken, Connection, Late, Reply, Server, connect
@@ -23,21 +24,19 @@ PER_CONNECTION = 1000
 
 
 class Letter:
-    """A message ready to leave: its envelope's commands, and its body with dots doubled and the final one."""
+    """A message ready to leave: its envelope, and its body with dots doubled and the final one."""
 
-    __slots__ = ("body", "id", "mail", "message", "rcpt")
+    __slots__ = ("body", "id", "message", "rcpt", "sender")
 
     def __init__(self, message: Message, touch_id: str, host: str, default_sender: str):
-        sender, to, data = mime.build(message, touch_id, host, default_sender)
+        self.sender, self.rcpt, data = mime.build(message, touch_id, host, default_sender)
         self.message = message
         self.id = mime.message_id(touch_id, host)
-        self.mail = f"MAIL FROM:<{sender}>"
-        self.rcpt = f"RCPT TO:<{to}>"
         self.body = stuffed(data)
 
     @property
     def envelope(self) -> bytes:
-        return f"{self.mail}\r\n{self.rcpt}\r\nDATA\r\n".encode("ascii")
+        return f"MAIL FROM:<{self.sender}>\r\nRCPT TO:<{self.rcpt}>\r\nDATA\r\n".encode("ascii")
 
 
 class Smtp:
@@ -76,6 +75,8 @@ class Smtp:
         self._closed = True
         while self._idle:
             self._idle.pop().end()
+        for connection in self._waiting:
+            connection.abort()
 
     # for its seats
 
@@ -119,7 +120,7 @@ class Smtp:
 class Seat:
     """A connection of the relay's, made when it is needed, for one message after the other."""
 
-    __slots__ = ("_ahead", "_connection", "_smtp", "after")
+    __slots__ = ("_ahead", "_connection", "_smtp", "_under_way", "after")
 
     def __init__(self, smtp: Smtp):
         self._smtp = smtp
@@ -128,6 +129,51 @@ class Seat:
         """Whose envelope has left, and whose body is the next that may."""
         self.after: Letter | None = None
         """Whose envelope may leave with the body that is sent now."""
+        self._under_way: tuple[Letter, bool, Callable[[Answer], None]] | None = None
+        """Started by `start`: the letter, whether `after`'s envelope went along, who wants the answer."""
+
+    def start(
+        self,
+        message: Message,
+        touch_id: str,
+        following: tuple[Message, str] | None,
+        done: Callable[[Answer], None],
+    ) -> bool:
+        """As `send`, for the usual case alone, without a task or a wait: the message's envelope is ahead and
+        well received. `done` gets the answer later. False: nothing was done, it is for `send`."""
+        letter, c = self._ahead, self._connection
+        if letter is None or letter.message is not message or c is None or not c.alive or not c.went_well():
+            return False
+        smtp = self._smtp
+        self._ahead = None
+        after = self.after = None if following is None else smtp.letter(*following)
+        along = after is not None and c.sent + 1 < PER_CONNECTION
+        c.write(letter.body + after.envelope if along and after is not None else letter.body)
+        self._under_way = letter, along, done
+        smtp.wait(c)
+        c.tell(self._told)
+        return True
+
+    def _told(self, reply: Reply | Broken) -> None:
+        """The reply to the body of what `start` began."""
+        under_way, c = self._under_way, self._connection
+        self._under_way = None
+        if under_way is None or c is None:
+            return
+        letter, along, done = under_way
+        self._smtp.waited(c)
+        if isinstance(reply, Broken):
+            self._drop()
+            done(_broken(reply, True))
+            return
+        c.sent += 1
+        if reply.code == 421 or c.sent >= PER_CONNECTION:
+            self.end()
+        elif along and self.after is None:
+            self._drop()  # withdrawn meanwhile
+        elif along:
+            self._ahead = self.after
+        done(Answer(Verdict.ACCEPTED, NAME, letter.id) if reply.code == 250 else refused(reply, "hard_bounce"))
 
     async def send(self, message: Message, touch_id: str, following: tuple[Message, str] | None = None) -> Answer:
         """Send one message. `following` is the one to be sent here after it: its envelope may leave already.
@@ -179,8 +225,7 @@ class Seat:
             answer = await transfer.run()
         except Broken as e:
             self._drop()
-            reason = "timeout" if isinstance(e, Late) else "connection_lost"
-            return Answer(Verdict.UNKNOWN if transfer.body_left else Verdict.NOT_SENT, NAME, reason=reason)
+            return _broken(e, transfer.body_left)
         except BaseException:
             self._drop()
             raise
@@ -244,8 +289,8 @@ class Transfer:
                 c.write(letter.envelope)
             mail, *rest = await c.replies(3)
             return mail, rest[0] if rest else None, rest[1] if len(rest) > 1 else None
-        mail = await c.command(letter.mail)
-        rcpt = await c.command(letter.rcpt) if mail.code == 250 else None
+        mail = await c.command(f"MAIL FROM:<{letter.sender}>")
+        rcpt = await c.command(f"RCPT TO:<{letter.rcpt}>") if mail.code == 250 else None
         data = await c.command("DATA") if rcpt is not None and rcpt.code in (250, 251) else None
         return mail, rcpt, data
 
@@ -261,15 +306,26 @@ class Transfer:
         self.closing = reply.code == 421
 
     def _refused(self, reply: Reply, code: str) -> Answer:
-        detail = masked(f"{reply.code} {reply.text}"[:200])
-        if reply.code == 421:
-            self.closing = True
-            return Answer(Verdict.RETRY, NAME, reason="provider_busy", detail=detail)
-        if 400 <= reply.code < 500:
-            return Answer(Verdict.RETRY, NAME, reason="soft_bounce", detail=detail)
-        return Answer(
-            Verdict.REJECTED, NAME, reason=code, detail=detail, permanent=code == "hard_bounce" and is_permanent(reply)
-        )
+        self.closing = self.closing or reply.code == 421
+        return refused(reply, code)
+
+
+def _broken(why: Broken, body_left: bool) -> Answer:
+    """The answer when no reply came."""
+    reason = "timeout" if isinstance(why, Late) else "connection_lost"
+    return Answer(Verdict.UNKNOWN if body_left else Verdict.NOT_SENT, NAME, reason=reason)
+
+
+def refused(reply: Reply, code: str) -> Answer:
+    """What a reply means that takes no message; `code` is the reason when it is for good."""
+    detail = masked(f"{reply.code} {reply.text}"[:200])
+    if reply.code == 421:
+        return Answer(Verdict.RETRY, NAME, reason="provider_busy", detail=detail)
+    if 400 <= reply.code < 500:
+        return Answer(Verdict.RETRY, NAME, reason="soft_bounce", detail=detail)
+    return Answer(
+        Verdict.REJECTED, NAME, reason=code, detail=detail, permanent=code == "hard_bounce" and is_permanent(reply)
+    )
 
 
 def is_permanent(reply: Reply) -> bool:
