@@ -8,7 +8,7 @@ import msgspec
 from rondo_common import topics
 from rondo_common.outcomes import Drop, Outcome, Save
 from rondo_common.records import Command, Contact, Delivery, Send
-from rondo_common.stage import Assigned, Input, Record, Result, States, SweepItem, Timer, Touches
+from rondo_common.stage import Assigned, Input, Record, Result, Results, States, SweepItem, Timer, Touches
 from services.delivery import members
 from services.delivery.handlers import doubts, outcomes, sends, upkeep
 from services.delivery.handlers.parts import GO, RECONCILE, Parts, member_key, send_key, send_of
@@ -38,6 +38,7 @@ class DeliveryStage:
     state_topic = topics.SENDS_STATE
     wall_clock = True
     types: dict[str, type] = TYPES
+    together = True
     indexed = frozenset(("o", "h"))
     """Kinds of state that sweeps meet; members need no place in the index."""
 
@@ -86,6 +87,8 @@ class DeliveryStage:
                 return Touches(None, (owner, payload.decode()))
             case Timer(name="reconcile", owner=owner):
                 return Touches(None, (owner, doubts.step_of(item).member))
+            case Results():
+                return Touches(None, outcomes.keys_of(item))
             case Result(id=id):
                 return Touches(None, (send_key(outcomes.parse(id)[0]),))
             case SweepItem(key=key):
@@ -99,6 +102,8 @@ class DeliveryStage:
         match item:
             case Record():
                 return self._record(item, message, states, now)
+            case Results():
+                return outcomes.on_results(self._parts, item, states, now)
             case Result():
                 return outcomes.on_result(self._parts, item, states, now)
             case Timer():

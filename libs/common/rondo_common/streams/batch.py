@@ -14,7 +14,7 @@ from rondo_common.streams import metrics
 from rondo_common.streams.codec import OFFSETS, Sweep, encode
 from rondo_common.streams.commit import produce
 from rondo_common.streams.deadletters import dead_record
-from rondo_common.streams.decide import Decision, Planned, StageParts, plan
+from rondo_common.streams.decide import Decision, Planned, StageParts, plan, plan_all
 from rondo_common.streams.overlay import Lost, Memory
 from rondo_common.streams.store import Change, Store, timer_changes
 
@@ -72,7 +72,7 @@ class Batch:
         self.works = {w.partition: w for w in works}
         stage = self._parts.stage
         for w in self.works.values():
-            extra = [plan(stage, item, self.clock) for item in w.extra]
+            extra = plan_all(stage, w.extra, self.clock)
             self._planned[w.partition] = (extra, [plan(stage, record, self.clock) for record in w.records])
             w.decision = self._decision(w, False)
         self._read({w.partition: self._keys(w) for w in self.works.values()})

@@ -5,6 +5,7 @@ timer, a sweep or a dead letter. Nothing here talks to Kafka or Redis; states co
 """
 
 import heapq
+import logging
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
@@ -24,11 +25,13 @@ from rondo_common.outcomes import (
     StopSweep,
     Wait,
 )
-from rondo_common.stage import Input, Record, Stage, SweepEnd, SweepItem, Timer, Touches
+from rondo_common.stage import Input, Record, Result, Results, Stage, SweepEnd, SweepItem, Timer, Touches
 from rondo_common.streams.codec import SWEEPS, TIMERS, Codec, Sweep, encode
 from rondo_common.streams.envelope import MAX_DEPTH, Envelope, Headers, depth_of
 from rondo_common.streams.overlay import Fetch, Lost, Memory, Overlay
 from rondo_common.streams.timers import Agenda, first_due
+
+log = logging.getLogger("rondo.streams")
 
 STUCK_TIMER = 1000
 """Firings of one owner's timers without progress in time after which they count as an endless loop."""
@@ -100,6 +103,27 @@ def plan(stage: Stage, item: Input, clock: int) -> Planned:
     except Exception as e:
         failed = _failure(e)
     return Planned(item, message, touches, now, depth, failed)
+
+
+def plan_all(stage: Stage, items: Sequence[Input], clock: int) -> list[Planned]:
+    """`plan` for inputs that are no records; answers in bursts, if the stage takes them so. Two answers to
+    one state stay apart: the second has to see what the first did."""
+    if not getattr(stage, "together", False):
+        return [plan(stage, item, clock) for item in items]
+    planned: list[Planned] = []
+    burst: list[Result] = []
+    for item in (*items, None):
+        if type(item) is Result:
+            burst.append(item)
+            continue
+        if burst:
+            p = plan(stage, Results(tuple(burst)), clock)
+            together = p.failed is None and len(p.touches.keys) == len(burst)
+            planned += [p] if together else [plan(stage, result, clock) for result in burst]
+            burst = []
+        if item is not None:
+            planned.append(plan(stage, item, clock))
+    return planned
 
 
 def _failure(e: Exception) -> DeadLetter:
@@ -279,6 +303,8 @@ class Decision:
 
     def _decide(self, p: Planned) -> bool:
         item = p.item
+        if type(item) is Results:
+            return self._decide_all(p, item)
         self.handled[type(item).__name__] += 1
         failed = p.failed
         if failed is None:
@@ -303,6 +329,26 @@ class Decision:
                 done = DeadLetter("handler_error", f"a {type(item).__name__} can't wait: {done.reason}")
             failed = done
         self.dead.append(Dead(item, failed.reason, failed.detail))
+        return True
+
+    def _decide_all(self, p: Planned, item: Results) -> bool:
+        """Answers that came together; one by one when that fails, to blame the right one."""
+        overlay, keys = self.overlay, p.touches.keys
+        if not self._careful:
+            overlay.require(keys)
+            overlay.allowed = keys
+            try:
+                if self._take(p, self._stage.handle(item, None, overlay, p.now)) is None:
+                    self.handled[Result.__name__] += len(item.results)
+                    return True
+            except Lost:
+                raise
+            except Exception:
+                log.warning("%s: answers are taken one by one", self._stage.name, exc_info=True)
+            finally:
+                overlay.allowed = ()
+        for result in item.results:
+            self._decide(plan(self._stage, result, self.clock))
         return True
 
     def _take(self, p: Planned, outcomes: Iterable[Outcome]) -> DeadLetter | Wait | None:

@@ -4,7 +4,7 @@ Later inputs of a batch see what earlier ones changed (STREAMS 10). The changes 
 Redis only when the batch commits; until then dropping the overlay takes all of them back.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 from rondo_common.streams.codec import GLOBALS, OFFSETS, SWEEPS, TIMERS, Codec, Offsets, Sweep, Timers, encode
@@ -62,7 +62,7 @@ class Overlay:
         self.partitions = partitions
         self.any_timers = memory.timers > 0
         """Whether any owner of the partition can have timers."""
-        self.allowed: Sequence[str] = ()
+        self.allowed: Collection[str] = ()
         self.stored: dict[str, bytes | None] = {}
         self.changed: dict[str, Any] = {}
         """Key -> new value; None deletes. Timers and sweeps are here too."""
