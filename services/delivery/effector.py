@@ -211,7 +211,5 @@ class Courier(AsyncEffector):
             answer = await self._provider.look_up(task)
         except Exception as e:
             log.exception("a look-up failed")
-            answer = Answer(
-                Verdict.UNKNOWN, self._provider.name, reason="not_askable_now", detail=type(e).__name__
-            )
+            answer = Answer(Verdict.UNKNOWN, self._provider.name, reason="not_askable_now", detail=type(e).__name__)
         self.answer(claim, perform, answer)

@@ -23,9 +23,9 @@ from rondo_common import telemetry, tracing
 from services.delivery.breaker import Breaker, Pace
 from services.delivery.calls import Open, Teller
 from services.delivery.channels import Provider
-from services.delivery.gate import MARKETING
+from services.delivery.guard import Guard
 from services.delivery.line import Line, Places
-from services.delivery.marks import About, Leave, Marks, NoMarks, stop_key
+from services.delivery.marks import About, Leave, Marks, NoMarks
 from services.delivery.model import Answer, Message, Verdict
 from services.delivery.settings import DeliverySettings
 from services.delivery.stops import Stops
@@ -63,8 +63,9 @@ class Rounds:
         ended: Callable[[Sequence[Ended]], None],
     ):
         s = settings
-        self._channel, self._provider, self._marks, self._stops = channel, provider, marks, stops
-        self._max_age, self._patient, self._begun, self._ended = s.max_age, patient, begun, ended
+        self._channel, self._provider, self._marks = channel, provider, marks
+        self._guard = Guard(channel, provider.name, stops, s.max_age)
+        self._patient, self._begun, self._ended = patient, begun, ended
         self._loop = asyncio.get_running_loop()
         self._wake = asyncio.Event()
         self.line = Line()
@@ -116,7 +117,7 @@ class Rounds:
         if pause > BREAKER_WAIT_S and not self._patient:
             after = round(pause * 1000)
             while len(self.line):
-                self._back.append((self.line.take(), self._mine(Verdict.NOT_SENT, "breaker_open", after=after)))
+                self._back.append((self.line.take(), self._guard.mine(Verdict.NOT_SENT, "breaker_open", after=after)))
         elif pause == 0:
             pause = self._fill(now)
         if self._back:
@@ -198,9 +199,9 @@ class Rounds:
         now = self._loop.time()
         for teller in ready:
             made = teller.made
-            call, claim = made.call, made.claim
+            claim = made.claim
             teller.place.began = now
-            hindered = self._hindered(made)
+            hindered = self._guard.hindered(made)
             if hindered is not None:
                 self._refuse(teller, hindered if claim.still_owner() else None)
                 continue
@@ -208,9 +209,8 @@ class Rounds:
             if begun is not None:
                 begun.add_done_callback(partial(self._again, teller))
                 continue
-            stop = stop_key(call.workspace, self._channel, call.address_id) if call.class_ == MARKETING else None
             asked.append(teller)
-            abouts.append(About(claim.partition, call.gen, call.id, stop))
+            abouts.append(self._guard.about(made))
         found: Sequence[Leave | NoMarks]
         try:
             found = await self._marks.round(abouts)
@@ -228,35 +228,22 @@ class Rounds:
         """Begin a call, if it still may."""
         made = teller.made
         if isinstance(leave, NoMarks):
-            self._refuse(teller, self._mine(Verdict.NOT_SENT, "marks_unavailable"))
+            self._refuse(teller, self._guard.mine(Verdict.NOT_SENT, "marks_unavailable"))
         elif not leave.unrevoked or not made.claim.still_owner():
             self._refuse(teller, None)
         else:
             made.marked = True
             if leave.stopped:
-                self._refuse(teller, self._mine(Verdict.BLOCKED, "stop"))
-            elif (hindered := self._hindered(made)) is not None:
+                self._refuse(teller, self._guard.mine(Verdict.BLOCKED, "stop"))
+            elif (hindered := self._guard.hindered(made)) is not None:
                 self._refuse(teller, hindered)
             else:
                 self._call(teller)
-
-    def _hindered(self, made: Open) -> Answer | None:
-        """Why the call may not begin now."""
-        if made.revoked:
-            return self._mine(Verdict.NOT_SENT, "taken_back")
-        if self._stops.any and self._stops.hold(made.claim.partition, made.call):
-            return self._mine(Verdict.NOT_SENT, "stopped")
-        if not made.claim.valid(self._max_age):
-            return self._mine(Verdict.NOT_SENT, "ownership_too_old")
-        return None
 
     def _refuse(self, teller: Teller, answer: Answer | None) -> None:
         self.breaker.gave_up()
         teller.seat.withdraw()
         self._over(teller, answer)
-
-    def _mine(self, verdict: Verdict, reason: str, **more: Any) -> Answer:
-        return Answer(verdict, self._provider.name, reason=reason, **more)
 
     # the call
 
@@ -284,7 +271,7 @@ class Rounds:
         if teller.following is None:
             teller.following = self._next(teller.began)
         made = teller.following
-        if made is None or self._hindered(made) is not None:
+        if made is None or self._guard.hindered(made) is not None:
             return None
         return made.call.message, made.call.touch_id
 
@@ -303,7 +290,7 @@ class Rounds:
                     self._told(teller, answer)
                     return
                 await asyncio.sleep(min(0.1 * 4**attempt, 1.0))
-                if (hindered := self._hindered(made)) is not None:
+                if (hindered := self._guard.hindered(made)) is not None:
                     self._over(teller, hindered)
                     return
             self._call_done(teller, answer)
@@ -315,7 +302,7 @@ class Rounds:
     def _failed(self, teller: Teller, error: Exception) -> None:
         # whether bytes had left is not known
         log.error("a call failed", exc_info=error)
-        self._over(teller, self._mine(Verdict.UNKNOWN, "effector_error", detail=type(error).__name__))
+        self._over(teller, self._guard.mine(Verdict.UNKNOWN, "effector_error", detail=type(error).__name__))
 
     def _clocked(self, teller: Teller, answer: Answer) -> None:
         now = self._loop.time()

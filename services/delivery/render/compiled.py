@@ -19,9 +19,7 @@ class Rendered:
 
     __slots__ = ("html", "html_pieces", "sender", "subject", "text", "text_pieces")
 
-    def __init__(
-        self, text: tuple[str, list[str]], html: tuple[str, list[str]], subject: str = "", sender: str = ""
-    ):
+    def __init__(self, text: tuple[str, list[str]], html: tuple[str, list[str]], subject: str = "", sender: str = ""):
         self.text, self.text_pieces = text
         self.html, self.html_pieces = html
         self.subject = subject

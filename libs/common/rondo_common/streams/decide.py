@@ -334,19 +334,18 @@ class Decision:
     def _decide_all(self, p: Planned, item: Results) -> bool:
         """Answers that came together; one by one when that fails, to blame the right one."""
         overlay, keys = self.overlay, p.touches.keys
-        if not self._careful:
-            overlay.require(keys)
-            overlay.allowed = keys
-            try:
-                if self._take(p, self._stage.handle(item, None, overlay, p.now)) is None:
-                    self.handled[Result.__name__] += len(item.results)
-                    return True
-            except Lost:
-                raise
-            except Exception:
-                log.warning("%s: answers are taken one by one", self._stage.name, exc_info=True)
-            finally:
-                overlay.allowed = ()
+        overlay.require(keys)
+        overlay.allowed = keys
+        try:
+            if self._take(p, self._stage.handle(item, None, overlay, p.now)) is None:
+                self.handled[Result.__name__] += len(item.results)
+                return True
+        except Lost:
+            raise
+        except Exception:
+            log.warning("%s: answers are taken one by one", self._stage.name, exc_info=True)
+        finally:
+            overlay.allowed = ()
         for result in item.results:
             self._decide(plan(self._stage, result, self.clock))
         return True
