@@ -152,8 +152,7 @@ class Rounds:
                 teller.made = following
                 self._ready.append(teller)
             else:
-                teller.place.leave()
-                teller.seat.leave()
+                teller.leave()
         if self._lasted:
             lasted, self._lasted = self._lasted, []
             telemetry.observe_all(self._seconds, lasted)

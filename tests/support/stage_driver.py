@@ -25,8 +25,9 @@ from rondo_common.outcomes import Perform
 from rondo_common.partition import PARTITIONS, partition_of
 from rondo_common.stage import Assigned, Input, Record, Result, Stage
 from rondo_common.streams import codec as states_codec
-from rondo_common.streams.decide import Dead, Decision, Planned, StageParts, plan, plan_all
+from rondo_common.streams.decide import Dead, Decision, StageParts
 from rondo_common.streams.overlay import Memory
+from rondo_common.streams.plan import Planned, plan, plan_all
 
 _MOST = 100_000
 """Turns after which settling counts as endless."""

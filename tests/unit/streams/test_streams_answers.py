@@ -5,8 +5,9 @@ from typing import Any
 
 from rondo_common.outcomes import Outcome
 from rondo_common.stage import Input, Result, Results, States, Touches
-from rondo_common.streams.decide import Decision, StageParts, plan_all
+from rondo_common.streams.decide import Decision, StageParts
 from rondo_common.streams.overlay import Memory
+from rondo_common.streams.plan import plan_all
 from tests.support.toy_stage import ToyStage
 
 T = 1_000_000

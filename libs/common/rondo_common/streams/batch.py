@@ -14,8 +14,9 @@ from rondo_common.streams import metrics
 from rondo_common.streams.codec import OFFSETS, Sweep, encode
 from rondo_common.streams.commit import produce
 from rondo_common.streams.deadletters import dead_record
-from rondo_common.streams.decide import Decision, Planned, StageParts, plan, plan_all
+from rondo_common.streams.decide import Decision, StageParts
 from rondo_common.streams.overlay import Lost, Memory
+from rondo_common.streams.plan import Planned, plan, plan_all
 from rondo_common.streams.store import Change, Store, timer_changes
 
 BIG_STATE = 16_384

@@ -8,7 +8,7 @@ import heapq
 import logging
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
@@ -25,10 +25,11 @@ from rondo_common.outcomes import (
     StopSweep,
     Wait,
 )
-from rondo_common.stage import Input, Record, Result, Results, Stage, SweepEnd, SweepItem, Timer, Touches
+from rondo_common.stage import Input, Record, Result, Results, Stage, SweepEnd, SweepItem, Timer
 from rondo_common.streams.codec import SWEEPS, TIMERS, Codec, Sweep, encode
-from rondo_common.streams.envelope import MAX_DEPTH, Envelope, Headers, depth_of
+from rondo_common.streams.envelope import Envelope, Headers
 from rondo_common.streams.overlay import Fetch, Lost, Memory, Overlay
+from rondo_common.streams.plan import Planned, failure, plan
 from rondo_common.streams.timers import Agenda, first_due
 
 log = logging.getLogger("rondo.streams")
@@ -54,17 +55,6 @@ class Dead(NamedTuple):
     detail: str
 
 
-class Planned(msgspec.Struct, frozen=True, gc=False):
-    """An input that was read. `failed` is why it can't be processed, if so."""
-
-    item: Input
-    message: Any
-    touches: Touches
-    now: int
-    depth: int
-    failed: DeadLetter | None
-
-
 class StageParts(NamedTuple):
     """A stage with what follows from it once per process."""
 
@@ -75,59 +65,6 @@ class StageParts(NamedTuple):
     @classmethod
     def of(cls, stage: Stage) -> "StageParts":
         return cls(stage, Codec(stage.types), Envelope(stage.name))
-
-
-_NOTHING = Touches()
-
-
-def plan(stage: Stage, item: Input, clock: int) -> Planned:
-    """Decode an input and ask what it touches. `clock` is the batch's reading of the clock (ms)."""
-    kind = type(item)
-    now, message, depth, failed, touches = clock, None, 0, None, _NOTHING
-    if kind is Record:
-        if not stage.wall_clock:
-            now = item.time
-        depth = depth_of(item)
-        if depth > MAX_DEPTH:
-            return Planned(item, None, touches, now, depth, DeadLetter("loop", f"depth {depth}"))
-        try:
-            message = stage.read(item)
-        except (msgspec.DecodeError, ValueError) as e:
-            return Planned(item, None, touches, now, depth, DeadLetter("unreadable", str(e)))
-        except Exception as e:
-            return Planned(item, None, touches, now, depth, _failure(e))
-    elif kind is Timer and not stage.wall_clock:
-        now = item.due
-    try:
-        touches = stage.touches(item, message)
-    except Exception as e:
-        failed = _failure(e)
-    return Planned(item, message, touches, now, depth, failed)
-
-
-def plan_all(stage: Stage, items: Sequence[Input], clock: int) -> list[Planned]:
-    """`plan` for inputs that are no records; answers in bursts, if the stage takes them so. Two answers to
-    one state stay apart: the second has to see what the first did."""
-    if not getattr(stage, "together", False):
-        return [plan(stage, item, clock) for item in items]
-    planned: list[Planned] = []
-    burst: list[Result] = []
-    for item in (*items, None):
-        if type(item) is Result:
-            burst.append(item)
-            continue
-        if burst:
-            p = plan(stage, Results(tuple(burst)), clock)
-            together = p.failed is None and len(p.touches.keys) == len(burst)
-            planned += [p] if together else [plan(stage, result, clock) for result in burst]
-            burst = []
-        if item is not None:
-            planned.append(plan(stage, item, clock))
-    return planned
-
-
-def _failure(e: Exception) -> DeadLetter:
-    return DeadLetter("handler_error", f"{type(e).__name__}: {e}")
 
 
 class Decision:
@@ -317,7 +254,7 @@ class Decision:
             except Lost:
                 raise
             except Exception as e:
-                done = _failure(e)
+                done = failure(e)
             finally:
                 overlay.allowed = ()
             if done is None:
