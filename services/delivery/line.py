@@ -1,9 +1,8 @@
 """The calls that wait for a place, and the places. Lives on one event loop."""
 
 import asyncio
-import heapq
+from collections import deque
 from collections.abc import Callable
-from itertools import count
 from typing import Any
 
 from rondo_common.topics import LANES
@@ -15,23 +14,28 @@ class Line:
     """Calls waiting, higher lanes first, in order within a lane."""
 
     def __init__(self) -> None:
-        self._heap: list[tuple[int, int, Any]] = []
-        self._order = count()
-        self._returned = count(-1, -1)
+        self._lanes: list[deque[Any]] = [deque() for _ in range(len(_RANK) + 1)]
+        self._count = 0
 
     def __len__(self) -> int:
-        return len(self._heap)
+        return self._count
 
     def put(self, lane: str, item: Any) -> None:
-        heapq.heappush(self._heap, (_RANK.get(lane, len(_RANK)), next(self._order), item))
+        self._lanes[_RANK.get(lane, -1)].append(item)
+        self._count += 1
 
     def put_back(self, lane: str, item: Any) -> None:
         """Before all others of its lane: it was taken, and did not begin."""
-        heapq.heappush(self._heap, (_RANK.get(lane, len(_RANK)), next(self._returned), item))
+        self._lanes[_RANK.get(lane, -1)].appendleft(item)
+        self._count += 1
 
     def take(self) -> Any:
         """The first in line; IndexError when nobody waits."""
-        return heapq.heappop(self._heap)[2]
+        for lane in self._lanes:
+            if lane:
+                self._count -= 1
+                return lane.popleft()
+        raise IndexError("nobody waits")
 
 
 class Places:

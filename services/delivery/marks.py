@@ -18,13 +18,13 @@ Who takes over a partition asks for each call its predecessor left open:
   "a"           it may have got through
   an answer     that is what became of it
 
-All operations of one turn of the event loop travel in one round trip, in their order.
+All that is to be said at a time travels in one round trip: what to forget, then answers, then calls about to begin.
 """
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import chain
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -40,15 +40,23 @@ KEEP_FIRST_S = 86_400
 """How long it is believed, after the last call, that Redis kept everything; shorter than the above."""
 
 # KEYS: the generation's hash, the first generation. ARGV: KEEP_FIRST_S; how many to forget, their
-# fields; how many answers, field and value each; then fields to mark.
+# fields; how many answers, twice that of field and value; then fields to mark.
 # Answer: {1 or 0 whether the marks are complete, then 1 (go) or 0 (revoked) for each field to mark}
 _WORK = """
 local key, at = KEYS[1], 3
-for i = 1, tonumber(ARGV[2]) do redis.call('HDEL', key, ARGV[at]); at = at + 1 end
+local function each(n, size, name)
+  local last = at + n - 1
+  while at <= last do
+    local to = math.min(at + size - 1, last)
+    redis.call(name, key, unpack(ARGV, at, to))
+    at = to + 1
+  end
+end
+each(tonumber(ARGV[2]), 1000, 'HDEL')
 if redis.call('HEXISTS', key, '') == 0 then return {0} end
 redis.call('EXPIRE', KEYS[2], tonumber(ARGV[1]))
-local answers = tonumber(ARGV[at]); at = at + 1
-for i = 1, answers do redis.call('HSET', key, ARGV[at], ARGV[at + 1]); at = at + 2 end
+at = at + 1
+each(2 * tonumber(ARGV[at - 1]), 1000, 'HSET')
 local out = {1}
 for i = at, #ARGV do out[#out + 1] = redis.call('HSETNX', key, ARGV[i], 'a') end
 return out
@@ -94,23 +102,35 @@ class NoMarks(Exception):
     """Redis does not answer, or has not the marks of this generation: no call may begin now."""
 
 
-Leave = asyncio.Future[tuple[bool, bool]]
-"""Whether the call may begin, and whether its member's STOP mark was found."""
+class About(NamedTuple):
+    """A call whose bytes are about to leave; `stop` is the key of its member's STOP mark."""
+
+    partition: int
+    gen: int
+    call: str
+    stop: str | None
+
+
+class Leave(NamedTuple):
+    """Whether the call may begin, and whether its member's STOP mark was found."""
+
+    unrevoked: bool
+    stopped: bool
 
 
 class _Slice:
-    """What one hash is to be told in one go."""
+    """What one hash is to be told in one go. `about`: places in the round's list, and the calls there."""
 
-    __slots__ = ("about", "answers", "forget")
+    __slots__ = ("about", "answers", "forget", "places")
 
     def __init__(self) -> None:
         self.forget: list[str] = []
         self.answers: list[Any] = []
-        self.about: list[tuple[str, str | None, Leave]] = []
+        self.about: list[str] = []
+        self.places: list[int] = []
 
     def args(self) -> list[Any]:
-        fields = [call for call, _, _ in self.about]
-        return [len(self.forget), *self.forget, len(self.answers) // 2, *self.answers, *fields]
+        return [len(self.forget), *self.forget, len(self.answers) // 2, *self.answers, *self.about]
 
 
 _Slices = dict[tuple[int, int], _Slice]
@@ -125,9 +145,10 @@ class Marks:
         self._turn = asyncio.Lock()
         self._stage = stage
         self._slices: _Slices = {}
-        self._flushing: asyncio.Task[None] | None = None
         self._own: dict[int, tuple[int, dict[str, Any]]] = {}
         """By partition: its generation here, and the marks of it that Redis should have."""
+        self.owes = False
+        """Whether something was noted that no round has told yet."""
 
     def _keys(self, partition: int, gen: int) -> tuple[str, str]:
         first = f"{{{self._stage}:{partition}}}:m"
@@ -143,14 +164,6 @@ class Marks:
         except (RedisError, OSError) as e:
             raise NoMarks(str(e)) from e
 
-    def about(self, partition: int, gen: int, call: str, stop: str | None) -> Leave:
-        """Mark that the call's bytes are about to leave, and look for the member's STOP mark `stop`. The
-        future fails with NoMarks: it must not begin then."""
-        mine: Leave = asyncio.get_running_loop().create_future()
-        self._slice(partition, gen).about.append((call, stop, mine))
-        self._soon()
-        return mine
-
     def answered(self, partition: int, gen: int, call: str, answer: Answer) -> None:
         """Note the answer of a call. Best effort: without it the call counts as begun."""
         mark = msgspec.json.encode(answer)
@@ -158,15 +171,38 @@ class Marks:
         if known is not None:
             known[call] = mark
         self._slice(partition, gen).answers += (call, mark)
-        self._soon()
+        self.owes = True
 
-    def forget(self, partition: int, gen: int, call: str) -> None:
-        """The outcome is committed. Travels with the next work for the hash."""
+    def forget(self, partition: int, gen: int, calls: Sequence[str]) -> None:
+        """Their outcomes are committed."""
         known = self._known(partition, gen)
         if known is not None:
-            known.pop(call, None)
-        self._slice(partition, gen).forget.append(call)
-        self._soon()
+            for call in calls:
+                known.pop(call, None)
+        self._slice(partition, gen).forget += calls
+        self.owes = True
+
+    async def round(self, abouts: Sequence[About]) -> list[Leave | NoMarks]:
+        """Mark that the bytes of these calls are about to leave, and look for their members' STOP marks; all
+        that was noted before travels along, ahead of it. One answer each; NoMarks: it must not begin."""
+        slices, self._slices, self.owes = self._slices, {}, False
+        for place, (partition, gen, call, _) in enumerate(abouts):
+            work = slices.get((partition, gen))
+            if work is None:
+                work = slices[partition, gen] = _Slice()
+            work.about.append(call)
+            work.places.append(place)
+        found: list[Leave | NoMarks] = [_NOT_ASKED] * len(abouts)
+        try:
+            lost = await self._round(slices, abouts, found)
+            if lost:
+                await self._remake()
+                if await self._round(lost, abouts, found):
+                    raise NoMarks("Redis was emptied again")
+        except (RedisError, OSError, NoMarks) as e:
+            why = NoMarks(str(e))
+            return [why if f is _NOT_ASKED else f for f in found]
+        return found
 
     async def check(self, partition: int, gen: int, call: str) -> Answer:
         """What became of a predecessor's call: its answer, UNKNOWN, or NOT_SENT; after NOT_SENT it can't
@@ -195,77 +231,45 @@ class Marks:
     def _slice(self, partition: int, gen: int) -> _Slice:
         return self._slices.setdefault((partition, gen), _Slice())
 
-    def _soon(self) -> None:
-        if self._flushing is None:
-            self._flushing = asyncio.get_running_loop().create_task(self._flush())
-
-    async def _flush(self) -> None:
-        """Send what has gathered, until nothing has."""
-        try:
-            while self._slices:
-                slices, self._slices = self._slices, {}
-                lost = await self._round(slices)
-                if lost:
-                    await self._remake(lost)
-        finally:
-            self._flushing = None
-
-    async def _round(self, slices: _Slices) -> _Slices:
+    async def _round(self, slices: _Slices, abouts: Sequence[About], found: list[Leave | NoMarks]) -> _Slices:
         """One round trip. The slices whose generation Redis does not know any more come back, undone."""
-        stops = list({stop: None for work in slices.values() for _, stop, _ in work.about if stop is not None})
-        try:
-            commands: list[tuple[Any, ...]] = [
-                ("EVAL", _WORK, 2, *self._keys(*place), KEEP_FIRST_S, *work.args()) for place, work in slices.items()
-            ]
-            if stops:
-                commands.append(("MGET", *stops))
-            found = await self._run(commands)
-        except BaseException as e:  # nobody may be left waiting
-            _fail(slices.values(), NoMarks(str(e)))
-            if isinstance(e, (RedisError, OSError)):
-                return {}
-            raise
-        stopped = {stop for stop, mark in zip(stops, found[-1], strict=True) if mark is not None} if stops else set()
+        stops = list({a.stop: None for w in slices.values() for a in (abouts[p] for p in w.places) if a.stop})
+        commands: list[tuple[Any, ...]] = [
+            ("EVAL", _WORK, 2, *self._keys(*place), KEEP_FIRST_S, *work.args()) for place, work in slices.items()
+        ]
+        if stops:
+            commands.append(("MGET", *stops))
+        replies = await self._run(commands)
+        stopped = {s for s, mark in zip(stops, replies[-1], strict=True) if mark is not None} if stops else ()
         lost = {}
-        for (place, work), out in zip(slices.items(), found[: len(slices)], strict=True):
+        for (place, work), out in zip(slices.items(), replies[: len(slices)], strict=True):
             known = self._known(*place)
             if not out[0]:
                 if known is not None:
                     lost[place] = work
                 else:
-                    _fail((work,), NoMarks("a generation that is not this worker's"))
+                    for at in work.places:
+                        found[at] = NoMarks("a generation that is not this worker's")
                 continue
-            for (call, stop, future), may in zip(work.about, out[1:], strict=True):
+            for at, call, may in zip(work.places, work.about, out[1:], strict=True):
                 if may and known is not None:
                     known[call] = "a"
-                if not future.done():
-                    future.set_result((bool(may), stop in stopped))
+                found[at] = Leave(bool(may), abouts[at].stop in stopped) if stopped or not may else _GO
         return lost
 
-    async def _remake(self, lost: _Slices) -> None:
-        """Redis was emptied: give it back the marks of all partitions, then do what could not be done."""
-        log.warning("marks made anew: Redis had lost those of %d partitions", len(lost))
-        try:
-            await self._run(
-                [
-                    ("EVAL", _REMAKE, 2, *self._keys(partition, gen), KEEP_FIRST_S, gen, *chain(*known.items()))
-                    for partition, (gen, known) in self._own.items()
-                ]
-            )
-        except BaseException as e:
-            _fail(lost.values(), NoMarks(str(e)))
-            if isinstance(e, (RedisError, OSError)):
-                return
-            raise
-        again = await self._round(lost)
-        _fail(again.values(), NoMarks("Redis was emptied again"))
+    async def _remake(self) -> None:
+        """Redis was emptied: give it back the marks of all partitions."""
+        log.warning("marks made anew: Redis had lost them")
+        await self._run(
+            [
+                ("EVAL", _REMAKE, 2, *self._keys(partition, gen), KEEP_FIRST_S, gen, *chain(*known.items()))
+                for partition, (gen, known) in self._own.items()
+            ]
+        )
 
 
-def _fail(slices: Iterable[_Slice], error: Exception) -> None:
-    for work in slices:
-        for _, _, future in work.about:
-            if not future.done():
-                future.set_exception(error)
+_GO = Leave(True, False)
+_NOT_ASKED = NoMarks("not asked")
 
 
 def stop_key(workspace: str, channel: str, address_id: str) -> str:

@@ -132,10 +132,11 @@ class Stop(msgspec.Struct, frozen=True):
 
 
 class Forget(msgspec.Struct, frozen=True):
-    """The outcome of this call is committed: its mark may go."""
+    """The outcome of this call, and of `more` of its generation, is committed: their marks may go."""
 
     call: str
     gen: int
+    more: tuple[str, ...] = ()
 
 
 class Verdict(StrEnum):

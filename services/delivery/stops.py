@@ -9,6 +9,11 @@ class Stops:
     def __init__(self) -> None:
         self._flags: dict[tuple[int, str, str], str] = {}
 
+    @property
+    def any(self) -> bool:
+        """Whether there is a flag at all."""
+        return bool(self._flags)
+
     def begin(self, partition: int, task: Begin) -> None:
         """The partition was taken over with these flags."""
         self._flags = {key: state for key, state in self._flags.items() if key[0] != partition}

@@ -8,11 +8,11 @@ import msgspec
 from rondo_common import topics
 from rondo_common.outcomes import Drop, Outcome, Save
 from rondo_common.records import Command, Contact, Delivery, Send
-from rondo_common.stage import Assigned, Input, Record, Result, States, SweepItem, Timer, Touches
+from rondo_common.stage import Assigned, Input, Record, Result, Results, States, SweepItem, Timer, Touches
 from services.delivery import members
 from services.delivery.handlers import doubts, outcomes, sends, upkeep
 from services.delivery.handlers.parts import GO, RECONCILE, Parts, member_key, send_key, send_of
-from services.delivery.model import FINAL, TYPES, MemberState
+from services.delivery.model import FINAL, TYPES, MemberState, Status
 
 _command = msgspec.json.Decoder(Command).decode
 _contact = msgspec.json.Decoder(Contact).decode
@@ -28,6 +28,10 @@ class _Status(msgspec.Struct):
 
 _status = msgspec.json.Decoder(_Status).decode
 
+_NOTHING = Touches()
+_NO_NEWS = frozenset(f"delivery.{status}" for status in Status)
+"""Types of records that a delivery worker wrote itself."""
+
 BULK_LIMIT = 500
 """Most bulk sends of one transaction (STREAMS 25)."""
 
@@ -39,6 +43,7 @@ class DeliveryStage:
     unhurried = frozenset((topics.DELIVERIES, topics.PROFILES))
     wall_clock = True
     types: dict[str, type] = TYPES
+    together = True
     indexed = frozenset(("o", "h"))
     """Kinds of state that sweeps meet; members need no place in the index."""
 
@@ -64,6 +69,8 @@ class DeliveryStage:
         if topic in self._sends:
             return _send(record.value)
         if topic == topics.DELIVERIES:
+            if record.headers.get("ce_type") in _NO_NEWS:
+                return None  # nearly all are outcomes of the channels' own; the type says so without the value
             small = _status(record.value)
             mine = small.channel == self._parts.channel and small.status in outcomes.TOOK
             return _delivery(record.value) if mine else None
@@ -75,14 +82,19 @@ class DeliveryStage:
 
     def touches(self, item: Input, message: Any) -> Touches:
         """Keys from the input alone (STREAMS 10)."""
-        match item:
-            case Record(topic=topic) if topic in self._sends:
+        kind = type(item)
+        if kind is Record:
+            if item.topic in self._sends:
                 own = send_key(message.touch_id)
                 return Touches(own, (own, member_key(message.workspace, message.member_id)))
-            case Record(topic=topics.CONTACTS | topics.PROFILES, key=key):
-                return Touches(None, (f"m:{key}",))
-            case Record(topic=topics.DELIVERIES) if message is not None:
+            if item.topic in (topics.CONTACTS, topics.PROFILES):
+                return Touches(None, (f"m:{item.key}",))
+            if item.topic == topics.DELIVERIES and message is not None:
                 return Touches(None, (send_key(message.touch_id),))
+            return _NOTHING
+        if kind is Results:
+            return Touches(None, outcomes.keys_of(item))
+        match item:
             case Timer(name="go", owner=owner, payload=payload):
                 return Touches(None, (owner, payload.decode()))
             case Timer(name="reconcile", owner=owner):
@@ -93,13 +105,15 @@ class DeliveryStage:
                 if key.startswith("h:"):
                     return Touches(None, (key, send_key(key.split(":", 3)[3])))
                 return Touches(None, (key,))
-        return Touches()
+        return _NOTHING
 
     def handle(self, item: Input, message: Any, states: States, now: int) -> Iterable[Outcome]:
         """Decide one input."""
+        if type(item) is Record:
+            return self._record(item, message, states, now)
         match item:
-            case Record():
-                return self._record(item, message, states, now)
+            case Results():
+                return outcomes.on_results(self._parts, item, states, now)
             case Result():
                 return outcomes.on_result(self._parts, item, states, now)
             case Timer():

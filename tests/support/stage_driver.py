@@ -25,8 +25,9 @@ from rondo_common.outcomes import Perform
 from rondo_common.partition import PARTITIONS, partition_of
 from rondo_common.stage import Assigned, Input, Record, Result, Stage
 from rondo_common.streams import codec as states_codec
-from rondo_common.streams.decide import Dead, Decision, Planned, StageParts, plan
+from rondo_common.streams.decide import Dead, Decision, StageParts
 from rondo_common.streams.overlay import Memory
+from rondo_common.streams.plan import Planned, plan, plan_all
 
 _MOST = 100_000
 """Turns after which settling counts as endless."""
@@ -151,6 +152,16 @@ class StageDriver:
     def answer(self, id: str, answer: Any) -> None:
         """The effector's answer to the `Perform` with this id."""
         self._one(self._partition(self._where[id]), Result(id, answer))
+        if self.auto:
+            self.settle()
+
+    def answer_all(self, answers: Sequence[tuple[str, Any]]) -> None:
+        """Answers to `Perform`s of one partition that come in one batch."""
+        where = self._partition(self._where[answers[0][0]])
+        decision = self._decision(where)
+        for planned in plan_all(self.stage, [Result(id, answer) for id, answer in answers], self.now):
+            decision.handle(planned)
+        self._commit(where, decision)
         if self.auto:
             self.settle()
 

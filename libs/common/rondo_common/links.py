@@ -26,7 +26,6 @@ KINDS = {"click": "l", "open": "o", "unsubscribe": "u"}
 
 _MAC = 12
 _LONGEST = 8192
-_HEX = frozenset("0123456789abcdef")
 
 
 class BadToken(ValueError):
@@ -67,8 +66,12 @@ def _pack(id: str) -> bytes | str:
     """A UUID in its usual form as 16 bytes, any other id as it is."""
     if len(id) == 36 and id[8] == id[13] == id[18] == id[23] == "-":
         digits = id.replace("-", "")
-        if len(digits) == 32 and _HEX.issuperset(digits):
-            return bytes.fromhex(digits)
+        try:
+            raw = bytes.fromhex(digits)
+        except ValueError:
+            return id
+        if raw.hex() == digits and len(raw) == 16:  # no blanks, no capitals
+            return raw
     return id
 
 

@@ -9,7 +9,7 @@ State keys are text. Their prefix up to the first ":" names the kind and selects
 flags): few, kept in memory by the loop, readable for every input without being listed in `keys`.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -82,6 +82,17 @@ class Result(msgspec.Struct, frozen=True):
         return f"result:{self.id}"
 
 
+class Results(msgspec.Struct, frozen=True):
+    """Answers that came together, to a stage that takes them so (`together`): no two of them touch the same
+    state. When handling it raises, they come once more, each by itself."""
+
+    results: Sequence[Result]
+
+    @property
+    def cause(self) -> str:
+        return f"results:{self.results[0].id}"
+
+
 class Assigned(msgspec.Struct, frozen=True):
     """The partition was just restored and nothing else has been handled since. Comes once per
     assignment, before any other input of the partition. `now` is the clock."""
@@ -93,14 +104,14 @@ class Assigned(msgspec.Struct, frozen=True):
         return f"assigned:{self.partition}"
 
 
-Input = Record | Timer | SweepItem | SweepEnd | Result | Assigned
+Input = Record | Timer | SweepItem | SweepEnd | Result | Results | Assigned
 
 
 class Touches(msgspec.Struct, frozen=True, gc=False):
     """What an input touches: `owner`, whose due timers fire first, and the state keys to read."""
 
     owner: str | None = None
-    keys: Sequence[str] = ()
+    keys: Collection[str] = ()
 
 
 class States(Protocol):
@@ -133,6 +144,7 @@ class Stage(Protocol):
     else to do: reports that nobody is waiting for. Default: none.
     `indexed`: kinds of states that sweeps and `StateView.scan` need (a frozenset); others save the
     memory of the index. Default: all.
+    `together`: whether it takes the effector's answers as `Results`. Default: one by one, as `Result`.
     `dead_letter_topic`: whose `.dlq` takes timers, sweep items and answers that fail. Default: the
     first topic of the lowest lane."""
 

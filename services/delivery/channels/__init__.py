@@ -42,6 +42,17 @@ class Seat(Protocol):
         (and its touch) that is sent here next, unless it is withdrawn."""
         ...
 
+    def start(
+        self,
+        message: Message,
+        touch_id: str,
+        following: tuple[Message, str] | None,
+        done: Callable[[Answer], None],
+    ) -> bool:
+        """Begin to send one message if that needs no waiting; `done` gets the answer. False: it is for `send`,
+        nothing was done."""
+        ...
+
     def withdraw(self) -> None:
         """What was to follow is not sent here."""
         ...
@@ -59,6 +70,15 @@ class Single:
 
     async def send(self, message: Message, touch_id: str, following: tuple[Message, str] | None = None) -> Answer:
         return await self._send(message, touch_id)
+
+    def start(
+        self,
+        message: Message,
+        touch_id: str,
+        following: tuple[Message, str] | None,
+        done: Callable[[Answer], None],
+    ) -> bool:
+        return False
 
     def withdraw(self) -> None:
         pass

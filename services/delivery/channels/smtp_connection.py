@@ -8,6 +8,7 @@ import asyncio
 import base64
 import ssl
 from collections import deque
+from collections.abc import Callable
 from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
@@ -81,6 +82,7 @@ class Connection(asyncio.Protocol):
         self._replies: deque[Reply] = deque()
         self._wanted = 0
         self._waiter: asyncio.Future[None] | None = None
+        self._told: Callable[[Reply | Broken], None] | None = None
         self._broken: Broken | None = None
 
     # asyncio's side
@@ -89,23 +91,24 @@ class Connection(asyncio.Protocol):
         self._transport = transport  # type: ignore[assignment]
 
     def data_received(self, data: bytes) -> None:
-        if self._buffer:
-            data = self._buffer + data
-        at = 0
-        while (end := data.find(b"\n", at)) >= 0:
-            line, at = data[at:end], end + 1
+        lines = (self._buffer + data if self._buffer else data).split(b"\n")
+        self._buffer = lines.pop()
+        for line in lines:
+            reply = _reply(line)
             if line[3:4] == b"-":
                 if not self.extensions:
                     self._lines.append(line[4:].strip().decode("latin-1"))
-                continue
-            reply = _reply(line)
-            if reply is None:
+            elif reply is None:
                 self._break(Broken("not an SMTP reply"))
                 return
-            self._replies.append(reply)
-        self._buffer = data[at:]
+            else:
+                self._replies.append(reply)
         if len(self._buffer) > LONGEST_REPLY:
             self._break(Broken("an endless reply"))
+        elif self._told is not None:
+            if self._replies:
+                told, self._told = self._told, None
+                told(self._replies.popleft())
         elif self._waiter is not None and self._enough():
             self._wake()
 
@@ -119,7 +122,10 @@ class Connection(asyncio.Protocol):
         self._wake()
 
     def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
+        if self._told is not None and self._broken is not None:
+            told, self._told = self._told, None
+            told(self._broken)
+        elif self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
     # our side
@@ -137,6 +143,19 @@ class Connection(asyncio.Protocol):
         if not self.alive or self._transport is None:
             raise self._broken or Broken("closed")
         self._transport.write(data)
+
+    def went_well(self) -> bool:
+        """Whether the replies to an envelope that left ahead are here, and the body may follow. They are done
+        with then; else they stay to be read."""
+        found = self._replies
+        if len(found) != 3 or found[0].code != 250 or found[1].code not in (250, 251) or found[2].code != 354:
+            return False
+        found.clear()
+        return True
+
+    def tell(self, told: Callable[[Reply | Broken], None]) -> None:
+        """Call `told` with the next reply, or with why none can come any more; instead of waiting for it."""
+        self._told = told
 
     async def replies(self, count: int) -> list[Reply]:
         """The next `count` replies; fewer when a 421 is among them, the last then. Broken when they can't

@@ -4,14 +4,14 @@ from collections.abc import Iterator
 
 import msgspec
 
-from rondo_common.outcomes import CancelTimer, Drop, Outcome, Save
+from rondo_common.outcomes import CancelTimer, Drop, Outcome, Perform, Save
 from rondo_common.records import Delivery, Send, SendState
-from rondo_common.stage import Input, Record, Result, States
+from rondo_common.stage import Input, Record, Result, Results, States
 from services.delivery import waits
 from services.delivery.handlers.doubts import asked, become_unknown
-from services.delivery.handlers.parts import GO, RECONCILE, Parts, final, forget, send_key, send_of
+from services.delivery.handlers.parts import GO, RECONCILE, Parts, ended, final, forget, send_key, send_of
 from services.delivery.handlers.sends import postpone
-from services.delivery.model import Answer, Status, Verdict
+from services.delivery.model import Answer, Forget, Status, Verdict
 
 _OPEN = frozenset((Status.QUEUED, Status.RETRY, Status.HELD))
 TOOK = frozenset(("delivered", "bounced", "complained", "deferred"))
@@ -27,6 +27,33 @@ def parse(result_id: str) -> tuple[str, int, str]:
     call, _, purpose = result_id.partition("/")
     touch, _, number = call.rpartition(":")
     return touch, int(number), purpose
+
+
+def keys_of(item: Results) -> dict[str, None]:
+    """The states that answers touch."""
+    return dict.fromkeys(send_key(parse(result.id)[0]) for result in item.results)
+
+
+def on_results(parts: Parts, item: Results, states: States, now: int) -> Iterator[Outcome]:
+    """Answers that came together: what `on_result` says of each, the usual ones on the short way, and one task
+    for all marks that may go."""
+    done: dict[int, list[str]] = {}
+    for result in item.results:
+        id, answer = result.id, result.answer
+        touch_id, _, number = id.rpartition(":")
+        if type(answer) is Answer and answer.verdict is _ACCEPTED and number.isdecimal():
+            state: SendState | None = states.get(f"o:{touch_id}")
+            if state is not None and state.status == _SUBMITTING and state.calls == int(number):
+                yield from ended(parts, result, send_of(state), state, Status.ACCEPTED, now, answer)
+                if state.gen:
+                    done.setdefault(state.gen, []).append(id)
+                continue
+        yield from on_result(parts, result, states, now)
+    for gen, (first, *more) in done.items():
+        yield Perform(f"{first}/forget", Forget(first, gen, tuple(more)))
+
+
+_ACCEPTED, _SUBMITTING = Verdict.ACCEPTED, Status.SUBMITTING.value
 
 
 def on_result(parts: Parts, item: Result, states: States, now: int) -> Iterator[Outcome]:

@@ -99,24 +99,29 @@ def forget(state: SendState, touch_id: str) -> Iterator[Outcome]:
 def final(
     parts: Parts, item: Input, send: Send, state: SendState, status: Status, now: int, answer: Answer
 ) -> Iterator[Outcome]:
-    """The end of a send: its outcome on rondo.deliveries.v1, and a small state in place of the large.
-    A returned one keeps its calls and tries too: the same touch comes again."""
-    yield Save(
-        send_key(send.touch_id),
-        SendState(
-            status=status,
-            send=NULL,
-            at=now,
-            calls=state.calls,
-            provider=parts.provider,
-            provider_id=answer.provider_id,
-            reason=answer.reason,
-            attempt=send.attempt,
-            tries=state.tries,
-            gen=state.gen,
-        ),
+    """The end of a send, and of its call's mark."""
+    yield from ended(parts, item, send, state, status, now, answer)
+    yield from forget(state, send.touch_id)
+
+
+def ended(
+    parts: Parts, item: Input, send: Send, state: SendState, status: Status, now: int, answer: Answer
+) -> tuple[Outcome, Outcome]:
+    """The outcome of a send on rondo.deliveries.v1, and a small state in place of the large. A returned one
+    keeps its calls and tries too: the same touch comes again."""
+    last = SendState(
+        status=status,
+        send=NULL,
+        at=now,
+        calls=state.calls,
+        provider=parts.provider,
+        provider_id=answer.provider_id,
+        reason=answer.reason,
+        attempt=send.attempt,
+        tries=state.tries,
+        gen=state.gen,
     )
-    yield delivery(
+    said = delivery(
         parts,
         item,
         send,
@@ -129,4 +134,4 @@ def final(
         permanent=answer.permanent,
         address_id=answer.address_id,
     )
-    yield from forget(state, send.touch_id)
+    return Save(send_key(send.touch_id), last), said

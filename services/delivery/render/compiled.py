@@ -19,11 +19,9 @@ class Rendered:
 
     __slots__ = ("html", "html_pieces", "sender", "subject", "text", "text_pieces")
 
-    def __init__(self, text: list[str], html: list[str], subject: str = "", sender: str = ""):
-        self.text_pieces = text
-        self.text = "".join(text)
-        self.html_pieces = html
-        self.html = "".join(html)
+    def __init__(self, text: tuple[str, list[str]], html: tuple[str, list[str]], subject: str = "", sender: str = ""):
+        self.text, self.text_pieces = text
+        self.html, self.html_pieces = html
         self.subject = subject
         self.sender = sender
 
@@ -118,13 +116,14 @@ class Compiled:
 
     def render(self, variables: dict[str, Any], addresses: Addresses) -> Rendered:
         """The message for `variables`; `links` is added to them. TemplateError, Aborted."""
-        subject = "".join(self._subject.pieces(variables, addresses)).strip() if self._subject else ""
-        sender = "".join(self._sender.pieces(variables, addresses)).strip() if self._sender else ""
-        text = self._text.pieces(variables, addresses)
-        html = self._html.pieces(variables, addresses) if self._html is not None else []
+        subject = self._subject.whole(variables, addresses)[0].strip() if self._subject else ""
+        sender = self._sender.whole(variables, addresses)[0].strip() if self._sender else ""
+        text = self._text.whole(variables, addresses)
+        html = self._html.whole(variables, addresses) if self._html is not None else ("", [])
         if self._inline:
             try:
-                html = [_inliner.inline("".join(html))]
+                inlined = _inliner.inline(html[0])
+                html = inlined, [inlined]
             except css_inline.InlineError as e:
                 raise TemplateError("its styles can't be inlined") from e
         return Rendered(text, html, subject, sender)

@@ -183,18 +183,24 @@ class Fragment:
     def pieces(self, variables: dict[str, Any], addresses: Signed) -> list[str]:
         """The text for `variables` and the links of one message, in pieces, fixed ones as Fixed.
         TemplateError when a limit is met or a filter can't work; Aborted."""
+        return self.whole(variables, addresses)[1]
+
+    def whole(self, variables: dict[str, Any], addresses: Signed) -> tuple[str, list[str]]:
+        """The text, and its pieces."""
         if self._plain is not None:
-            return [self._plain]
+            return self._plain, [self._plain]
         if self._program is not None and gaps.get() is None:
             try:
                 found = self._program(Scope(variables, addresses, self._env))
-                if sum(map(len, found)) <= LONGEST:
-                    return found
+                text = "".join(found)
+                if len(text) <= LONGEST:
+                    return text, found
             except Aborted:
                 raise
             except Exception:  # whatever it was: the general way meets it too, and says what is wrong
                 pass
-        return [self.general(variables, addresses)]
+        text = self.general(variables, addresses)
+        return text, [text]
 
     def general(self, variables: dict[str, Any], addresses: Signed) -> str:
         """The text as python-liquid renders it, whatever the template."""

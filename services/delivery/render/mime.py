@@ -14,12 +14,16 @@ from email.utils import formatdate
 from functools import lru_cache
 from json.encoder import encode_basestring_ascii as _json_text
 
+import msgspec
+
 from services.delivery.model import Message
 from services.delivery.render.quick import Fixed
 
+_json = msgspec.json.Encoder().encode
 _FORBIDDEN = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _ATOM = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~ -]*")
 _ADDRESS = re.compile(r"[^\s<>()\[\],;:\\\"@\x00-\x1f\x7f]+@[^\s<>()\[\],;:\\\"@\x00-\x1f\x7f]+")
+_usual_address = re.compile(r"[a-z0-9._+-]{1,64}@[a-z0-9.-]{1,180}").fullmatch
 _NAMED = re.compile(r"(.*)<([^<>]*)>")
 _LINE = 76
 _LONGEST_LINE = 900
@@ -76,10 +80,11 @@ def _folded(value: str, used: int) -> str:
     return "\r\n ".join([*lines, line])
 
 
-@lru_cache(maxsize=1024)
 def address(value: str) -> str:
     """A bare e-mail address as it goes into an SMTP command; a non-ASCII domain becomes its IDNA form.
     UnsafeHeader when it is none, or needs SMTPUTF8."""
+    if _usual_address(value):
+        return value
     if not _ADDRESS.fullmatch(value) or len(value) > 254:
         raise UnsafeHeader("not an e-mail address", "invalid_address")
     local, _, domain = value.rpartition("@")
@@ -156,7 +161,12 @@ def build(message: Message, touch_id: str, host: str, default_sender: str) -> tu
 
 def _smtpapi(args: dict[str, str]) -> str:
     """What callbacks bring back, as JSON over several lines."""
-    pairs = ",\r\n ".join([f"{_json_text(k)}: {_json_text(v)}" for k, v in args.items()])
+    pairs = _json(args).decode()
+    if pairs.isascii():
+        # a quote within a text has a backslash before it: these are the ones between texts
+        pairs = pairs[1:-1].replace('":"', '": "').replace('","', '",\r\n "')
+    else:
+        pairs = ",\r\n ".join([f"{_json_text(k)}: {_json_text(v)}" for k, v in args.items()])
     return f'X-SMTPAPI: {{"unique_args": {{{pairs}}}}}\r\n'
 
 
@@ -203,8 +213,12 @@ def _quoted(pieces: Sequence[str]) -> list[bytes]:
 
 
 _WORD = 70
-_plain_word = re.compile(r"[!-<>-~]+").fullmatch
-"""What quoted-printable leaves as it is, wherever it stands; a dot at the start of a line is doubled later."""
+
+
+def _plain_word(text: str) -> bool:
+    """Whether it is what quoted-printable leaves as it is, wherever it stands: ASCII that shows, without blanks
+    and "=". A dot at the start of a line is doubled later."""
+    return text.isascii() and text.isprintable() and "=" not in text and " " not in text and text != ""
 
 
 def _encoded_piece(text: str) -> tuple[bytes, int, int | None]:

@@ -9,9 +9,10 @@ with its limits and its messages. Tests hold both ways to the same text. Pure.
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from html import unescape
 from typing import Any, Protocol
+from urllib.parse import quote_plus
 
 from liquid import Environment
 from liquid.ast import BlockNode, Node
@@ -35,6 +36,22 @@ LONGEST = 100_000
 """Characters of a result beyond which the general way counts against its limits."""
 ROOTS = ("member", "trigger", "event", "campaign")
 _unsafe = re.compile("[&<>'\"]").search
+_no_quoting = re.compile(r"[A-Za-z0-9_.~-]+").fullmatch
+
+
+@lru_cache(maxsize=4096)
+def _quoted(value: str) -> str:
+    return quote_plus(value)
+
+
+_OF_TEXT: dict[str, Callable[[str], str]] = {
+    "capitalize": str.capitalize,
+    "upcase": str.upper,
+    "downcase": str.lower,
+    "strip": str.strip,
+    "url_encode": lambda value: value if _no_quoting(value) else _quoted(value),
+}
+"""python-liquid's filters of a text, as they are. `url_encode` needs no escaping after it."""
 _SPECIAL = frozenset(("size", "first", "last"))
 """Segments of a path that python-liquid takes as more than a name."""
 _LINKS = frozenset(("unsubscribe", "preferences", "open"))
@@ -238,6 +255,48 @@ class _Compiler:
     # what prints
 
     def _output(self, expression: Any) -> Op:
+        left = expression.left if type(expression) is FilteredExpression else None
+        if type(left) is Path and left.path[0] == "links" and not expression.filters:
+            return self._address(self._path(left), left.path[-1])
+        return self._short(expression, self._any(expression))
+
+    @staticmethod
+    def _address(get: Get, name: str) -> Op:
+        """One of the message's own addresses; they need no escaping."""
+        if name == "open":
+            return lambda scope, out: out.append(scope.addresses.open)
+        return lambda scope, out: out.append(scope.addresses.unsubscribe)
+
+    def _short(self, expression: Any, whole: Callable[[Scope, list[str]], None]) -> Op:
+        """A short way for what nearly always prints: a text of one root's, and filters that take a text alone.
+        Anything else is for the `whole` operation to say."""
+        path = expression.left.path if type(expression.left) is Path else ()
+        if len(path) != 2 or path[0] not in ROOTS:
+            return whole
+        root, name = path
+        steps: list[Callable[[str], str]] = []
+        escaped = not self._html
+        for number, f in enumerate(expression.filters or ()):
+            if f.name == "default" and number == 0 and len(f.args) == 1 and type(f.args[0]) is PositionalArgument:
+                continue  # a text with anything in it stands for itself
+            if f.name not in _OF_TEXT or f.args or f.name == "url_encode" != expression.filters[-1].name:
+                return whole
+            steps.append(_OF_TEXT[f.name])
+            escaped = escaped or f.name == "url_encode"
+
+        def output(scope: Scope, out: list[str]) -> None:
+            found = scope.values.get(root)
+            value = found.get(name) if type(found) is dict else None
+            if type(value) is not str or not value:
+                whole(scope, out)
+                return
+            for step in steps:
+                value = step(value)
+            out.append(value if escaped or not _unsafe(value) else escape(value))
+
+        return output
+
+    def _any(self, expression: Any) -> Callable[[Scope, list[str]], None]:
         get, html = self._filtered(expression), self._html
 
         def output(scope: Scope, out: list[str]) -> None:
@@ -295,11 +354,13 @@ class _Compiler:
                 inner: list[str] = []
                 _run(ops, scope, inner)
                 text = "".join(inner)
-                target = unescape(text).strip()
+                target = (unescape(text) if "&" in text else text).strip()
             else:
                 text, target = fixed, target_of_fixed or ""
             tracked = scope.addresses.track(target)
-            out.append(text if tracked == target else str(escape(tracked)))
+            if tracked != target:
+                text = str(escape(tracked)) if _unsafe(tracked) else tracked
+            out.append(text)
 
         return link
 

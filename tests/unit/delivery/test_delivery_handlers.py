@@ -234,6 +234,20 @@ def test_another_channel_s_sends_and_own_outcomes_are_no_news() -> None:
     assert w.driver.drops["no_news"] == 2
 
 
+def test_what_the_channels_wrote_themselves_is_known_by_its_type() -> None:
+    """Nearly all of rondo.deliveries.v1: told by a header, without reading the value."""
+    w = World("sms")
+    key = ids.member_key(WS, MEMBER)
+    for status in ("accepted", "rejected", "unknown", "returned", "cancelled"):
+        w.driver.feed(topics.DELIVERIES, key, b"unread", headers={"ce_type": f"delivery.{status}"})
+    assert w.driver.drops["no_news"] == 5 and not w.driver.dead
+    w.send()
+    w.answer(Verdict.UNKNOWN, reason="timeout")
+    told = msgspec.structs.replace(w.deliveries()[0], status="delivered")
+    w.driver.feed(topics.DELIVERIES, key, told, headers={"ce_type": "delivery.delivered"})
+    assert w.statuses() == ["unknown", "accepted"]
+
+
 def _delivery():  # type: ignore[no-untyped-def]
     w = World()
     w.send()

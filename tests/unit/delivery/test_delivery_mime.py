@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.delivery.channels.smtp import stuffed
+from services.delivery.channels.smtp_transfer import stuffed
 from services.delivery.model import Message
 from services.delivery.render import mime
 from services.delivery.render.quick import Fixed

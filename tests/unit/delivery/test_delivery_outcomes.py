@@ -4,7 +4,7 @@ import msgspec
 
 from rondo_common.clock import iso
 from services.delivery.members import address_id
-from services.delivery.model import Begin, Check, Lookup, Verdict
+from services.delivery.model import Answer, Begin, Check, Forget, Lookup, Verdict
 from tests.support.delivery_world import NOW, SECRET, TOUCH, WS, World
 
 
@@ -203,3 +203,32 @@ def test_begin_tells_the_effector_of_the_stops() -> None:
     w.command("campaign.pause", campaign="spring")
     w.driver.assigned(0)
     assert w.tasks(Begin)[-1].stops == {(WS, "spring"): "paused"}
+
+
+def test_answers_in_a_burst_say_what_each_says_alone() -> None:
+    answers = [
+        Answer(Verdict.ACCEPTED, "smtp", "<p0>", address_id="a0"),
+        Answer(Verdict.REJECTED, "smtp", reason="hard_bounce", permanent=True),
+        Answer(Verdict.ACCEPTED, "smtp", "<p2>"),
+        Answer(Verdict.UNKNOWN, "smtp", reason="timeout"),
+        Answer(Verdict.RETRY, "smtp", reason="soft_bounce"),
+        Answer(Verdict.NOT_SENT, "smtp", reason="stopped"),
+        "the effector's own failure",
+        Answer(Verdict.ACCEPTED, "smtp", "<p7>"),
+    ]
+    worlds = World(), World()
+    for w in worlds:
+        for n in range(len(answers)):
+            w.send(touch=f"t{n}")
+        w.answer(Verdict.ACCEPTED, "t7:1")  # settled before: the burst's own answer to it comes too late
+        w.driver.auto = False
+    together, alone = worlds
+    ids = [f"t{n}:1" for n in range(len(answers))]
+    together.driver.answer_all(list(zip(ids, answers, strict=True)))
+    for id, answer in zip(ids, answers, strict=True):
+        alone.driver.answer(id, answer)
+    assert together.deliveries() == alone.deliveries() and len(together.deliveries()) == 6
+    assert together.driver.states() == alone.driver.states()
+    assert together.driver.timers() == alone.driver.timers()
+    forgotten = [{c for f in w.tasks(Forget) for c in (f.call, *f.more)} for w in worlds]
+    assert forgotten[0] == forgotten[1] and len(together.tasks(Forget)) < len(alone.tasks(Forget))

@@ -12,8 +12,8 @@ from twilio.http.response import Response
 from twilio.rest import Client
 
 from services.delivery.channels import sendgrid, telegram, twilio
-from services.delivery.channels.smtp import is_permanent
 from services.delivery.channels.smtp_connection import Reply, Server
+from services.delivery.channels.smtp_transfer import is_permanent
 from services.delivery.model import Lookup, Message, Verdict, digest
 
 ARGS = {"touch_id": "t1", "w": "demo", "m": "m1", "t": "t1", "r": "r1", "c": "spring"}

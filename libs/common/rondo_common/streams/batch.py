@@ -14,8 +14,9 @@ from rondo_common.streams import metrics
 from rondo_common.streams.codec import OFFSETS, Sweep, encode
 from rondo_common.streams.commit import produce
 from rondo_common.streams.deadletters import dead_record
-from rondo_common.streams.decide import Decision, Planned, StageParts, plan
+from rondo_common.streams.decide import Decision, StageParts
 from rondo_common.streams.overlay import Lost, Memory
+from rondo_common.streams.plan import Planned, plan, plan_all
 from rondo_common.streams.store import Change, Store, timer_changes
 
 BIG_STATE = 16_384
@@ -75,7 +76,7 @@ class Batch:
         self.works = {w.partition: w for w in works}
         stage = self._parts.stage
         for w in self.works.values():
-            extra = [plan(stage, item, self.clock) for item in w.extra]
+            extra = plan_all(stage, w.extra, self.clock)
             self._planned[w.partition] = (extra, [plan(stage, record, self.clock) for record in w.records])
             w.decision = self._decision(w, False)
         wanted = {w.partition: self._keys(w) for w in self.works.values()}

@@ -5,9 +5,10 @@ timer, a sweep or a dead letter. Nothing here talks to Kafka or Redis; states co
 """
 
 import heapq
+import logging
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
@@ -24,11 +25,14 @@ from rondo_common.outcomes import (
     StopSweep,
     Wait,
 )
-from rondo_common.stage import Input, Record, Stage, SweepEnd, SweepItem, Timer, Touches
+from rondo_common.stage import Input, Record, Result, Results, Stage, SweepEnd, SweepItem, Timer
 from rondo_common.streams.codec import SWEEPS, TIMERS, Codec, Sweep, encode
-from rondo_common.streams.envelope import MAX_DEPTH, Envelope, Headers, depth_of
+from rondo_common.streams.envelope import Envelope, Headers
 from rondo_common.streams.overlay import Fetch, Lost, Memory, Overlay
+from rondo_common.streams.plan import Planned, failure, plan
 from rondo_common.streams.timers import Agenda, first_due
+
+log = logging.getLogger("rondo.streams")
 
 STUCK_TIMER = 1000
 """Firings of one owner's timers without progress in time after which they count as an endless loop."""
@@ -51,17 +55,6 @@ class Dead(NamedTuple):
     detail: str
 
 
-class Planned(msgspec.Struct, frozen=True, gc=False):
-    """An input that was read. `failed` is why it can't be processed, if so."""
-
-    item: Input
-    message: Any
-    touches: Touches
-    now: int
-    depth: int
-    failed: DeadLetter | None
-
-
 class StageParts(NamedTuple):
     """A stage with what follows from it once per process."""
 
@@ -72,38 +65,6 @@ class StageParts(NamedTuple):
     @classmethod
     def of(cls, stage: Stage) -> "StageParts":
         return cls(stage, Codec(stage.types), Envelope(stage.name))
-
-
-_NOTHING = Touches()
-
-
-def plan(stage: Stage, item: Input, clock: int) -> Planned:
-    """Decode an input and ask what it touches. `clock` is the batch's reading of the clock (ms)."""
-    kind = type(item)
-    now, message, depth, failed, touches = clock, None, 0, None, _NOTHING
-    if kind is Record:
-        if not stage.wall_clock:
-            now = item.time
-        depth = depth_of(item)
-        if depth > MAX_DEPTH:
-            return Planned(item, None, touches, now, depth, DeadLetter("loop", f"depth {depth}"))
-        try:
-            message = stage.read(item)
-        except (msgspec.DecodeError, ValueError) as e:
-            return Planned(item, None, touches, now, depth, DeadLetter("unreadable", str(e)))
-        except Exception as e:
-            return Planned(item, None, touches, now, depth, _failure(e))
-    elif kind is Timer and not stage.wall_clock:
-        now = item.due
-    try:
-        touches = stage.touches(item, message)
-    except Exception as e:
-        failed = _failure(e)
-    return Planned(item, message, touches, now, depth, failed)
-
-
-def _failure(e: Exception) -> DeadLetter:
-    return DeadLetter("handler_error", f"{type(e).__name__}: {e}")
 
 
 class Decision:
@@ -279,6 +240,8 @@ class Decision:
 
     def _decide(self, p: Planned) -> bool:
         item = p.item
+        if type(item) is Results:
+            return self._decide_all(p, item)
         self.handled[type(item).__name__] += 1
         failed = p.failed
         if failed is None:
@@ -291,7 +254,7 @@ class Decision:
             except Lost:
                 raise
             except Exception as e:
-                done = _failure(e)
+                done = failure(e)
             finally:
                 overlay.allowed = ()
             if done is None:
@@ -303,6 +266,25 @@ class Decision:
                 done = DeadLetter("handler_error", f"a {type(item).__name__} can't wait: {done.reason}")
             failed = done
         self.dead.append(Dead(item, failed.reason, failed.detail))
+        return True
+
+    def _decide_all(self, p: Planned, item: Results) -> bool:
+        """Answers that came together; one by one when that fails, to blame the right one."""
+        overlay, keys = self.overlay, p.touches.keys
+        overlay.require(keys)
+        overlay.allowed = keys
+        try:
+            if self._take(p, self._stage.handle(item, None, overlay, p.now)) is None:
+                self.handled[Result.__name__] += len(item.results)
+                return True
+        except Lost:
+            raise
+        except Exception:
+            log.warning("%s: answers are taken one by one", self._stage.name, exc_info=True)
+        finally:
+            overlay.allowed = ()
+        for result in item.results:
+            self._decide(plan(self._stage, result, self.clock))
         return True
 
     def _take(self, p: Planned, outcomes: Iterable[Outcome]) -> DeadLetter | Wait | None:

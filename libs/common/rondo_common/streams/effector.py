@@ -89,7 +89,8 @@ class Claim:
 
     def valid(self, max_age: float = MAX_AGE_S) -> bool:
         """Whether a call that can't be taken back may begin now."""
-        return self.still_owner() and self.age() < max_age
+        o = self._ownership
+        return o.epoch(self.partition) == self._epoch and time.monotonic() - o._proved < max_age
 
 
 Answers = Callable[[Claim, str, Any], None]
@@ -206,6 +207,14 @@ class AsyncEffector(_Counted):
     def answer(self, claim: Claim, perform: Perform, answer: Any) -> None:
         """Give the answer of one task, exactly once each; None: no answer."""
         self._answer(claim, perform, answer)
+
+    def answer_all(self, answered: Sequence[tuple[Claim, Perform, Any]]) -> None:
+        """`answer` for several tasks."""
+        if self._answers is not None:
+            for claim, perform, answer in answered:
+                if answer is not None:
+                    self._answers(claim, perform.id, answer)
+        self._add(-len(answered))
 
     def start(self, answers: Answers) -> None:
         super().start(answers)

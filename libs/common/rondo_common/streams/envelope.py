@@ -4,12 +4,13 @@ from functools import lru_cache
 
 from rondo_common import clock, ids, tracing
 from rondo_common.outcomes import Emit
-from rondo_common.stage import Input, Record
+from rondo_common.stage import Input, Record, Result, Results
 
 MAX_DEPTH = 16
 """Records derived from one another more often than this go in a circle: dead letter `loop`."""
 
 Headers = list[tuple[str, bytes]]
+_HEX = frozenset("0123456789abcdef")
 _DEPTH_OF = {str(depth): depth for depth in range(MAX_DEPTH + 1)}
 
 
@@ -38,10 +39,12 @@ def depth_of(item: Input) -> int:
     return depth
 
 
-def _begun(cause: str) -> bytes:
-    """The traceparent of what no traced record caused (a timer, an answer): a trace of its own, the same
-    for every replay."""
-    h = ids.derived(cause, "trace").replace("-", "")
+def _begun(item: Input, id: str) -> bytes:
+    """The traceparent of what no traced record caused (a timer, an answer): a trace of its own, the same for
+    every replay. Each answer begins one, named by the record it causes."""
+    h = id.replace("-", "") if type(item) is Result or type(item) is Results else ""
+    if len(h) != 32 or not _HEX.issuperset(h):
+        h = ids.derived(item.cause, "trace").replace("-", "")
     return f"00-{h}-{h[16:]}-01".encode()
 
 
@@ -72,7 +75,7 @@ class Envelope:
         trace = item.headers.get("traceparent") if type(item) is Record else None
         if trace and tracing.on():
             trace = self._traced(item, trace)
-        headers.append(("traceparent", trace.encode() if trace else _begun(item.cause)))
+        headers.append(("traceparent", trace.encode() if trace else _begun(item, id)))
         return headers
 
     def _traced(self, item: Record, trace: str) -> str:

@@ -85,7 +85,7 @@ class Overlay:
         self.partitions = partitions
         self.any_timers = memory.timers > 0
         """Whether any owner of the partition can have timers."""
-        self.allowed: Sequence[str] = ()
+        self.allowed: Collection[str] = ()
         self.stored: dict[str, bytes | None] = {}
         self.changed: dict[str, Any] = {}
         """Key -> new value; None deletes. Timers and sweeps are here too."""
