@@ -11,7 +11,7 @@ import signal
 import struct
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,8 +25,12 @@ OPEN = (marks.WRITE, marks.DECIDE, marks.APPLY)
 """Phases inside a batch; in the first one its transaction is open."""
 LOOK_S = 0.3
 CALM_S = 4.0
-"""Time for a worker that came back to ask what became of the calls its predecessor left open, while their marks
-are there."""
+"""Time for a worker that came back to begin to ask what became of the calls its predecessor left open, while their
+marks are there."""
+ASKED_S = 60.0
+"""A busy machine may need this long until all of them are asked about."""
+SPOKEN_S = 5.0
+"""How long a sender may have nothing to say to an emptied Redis before it is killed all the same."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,7 @@ class Monkey:
                 continue
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGSTOP)
-                if _stopped(pid) and self._inside(service, phases):
+                if stopped(pid) and self._inside(service, phases):
                     os.kill(pid, signal.SIGKILL)
                     self._note(service, pid)
                     return True
@@ -105,16 +109,16 @@ class Monkey:
 
     def rage(self, plan: Sequence[str], pause_s: tuple[float, float]) -> threading.Thread:
         """Go through a plan in a thread, with pauses between: names of services to kill, "flush", or "rest",
-        which is until all are well again and CALM_S more."""
+        which is until all are well again and nobody has to ask about calls of a predecessor any more."""
 
         def run() -> None:
             for what in plan:
                 if what == "flush":
                     self.flush()
                 elif what == "rest":
-                    self._stack.wait_ready()
-                    time.sleep(CALM_S)
+                    self._rest()
                 else:
+                    self._spoken(what)
                     self.kill(what)
                 time.sleep(self._random.uniform(*pause_s))
 
@@ -122,8 +126,31 @@ class Monkey:
         thread.start()
         return thread
 
+    def _rest(self) -> None:
+        dead = {kill.service: kill.pid for kill in self.kills}
+        self._wait(lambda: all(self._stack.pid(s) not in (None, pid) for s, pid in dead.items()))
+        self._stack.wait_ready()
+        time.sleep(CALM_S)
+        with redis.Redis.from_url(self._stack.redis) as client:
+            # a sweep is among the states of its partition until it is through
+            self._wait(lambda: not any(client.hexists(k, "~s:leftovers") for k in client.scan_iter("{delivery-*}:s")))
+        time.sleep(CALM_S / 4)
 
-def _stopped(pid: int) -> bool:
+    def _spoken(self, service: str) -> None:
+        """After a flush a sender makes its marks anew with the next word it has for Redis. Killed before that, it
+        leaves all it had written ahead in doubt; that is known, and not what is counted here."""
+        with redis.Redis.from_url(self._stack.redis) as client:
+            if service.startswith("delivery-"):
+                self._wait(lambda: any(client.scan_iter(f"{{{service}:*}}:m:*")), SPOKEN_S)
+
+    @staticmethod
+    def _wait(true: Callable[[], bool], patience_s: float = ASKED_S) -> None:
+        deadline = time.monotonic() + patience_s
+        while not true() and time.monotonic() < deadline:
+            time.sleep(0.02)
+
+
+def stopped(pid: int) -> bool:
     """Wait until SIGSTOP has taken hold of every thread."""
     for _ in range(1000):
         states = set()
