@@ -271,6 +271,21 @@ def test_a_partition_that_came_back_waits_for_its_own_calls(hire: Hire) -> None:
         assert got == [Verdict.ACCEPTED, Verdict.ACCEPTED]
 
 
+def test_no_more_marks_are_open_than_there_are_places(hire: Hire, client: redis.Redis) -> None:
+    """A kill at any moment finds at most one call a place of which nobody knows whether it left (STREAMS 28)."""
+    with SmtpServer(latency=0.005) as server:
+        o = hire(server.url, concurrency=4, most=4)
+        o.begin()
+        o.do(*(call(f"t{i}") for i in range(200)))
+        most = 0
+        while o.answers.qsize() < 200:
+            open_ = sum(mark == b"a" for mark in marks(client).values())
+            most = max(most, open_)
+            assert open_ <= 4
+        assert 0 < most <= 4 and set(server.touches().values()) == {1} and len(server.touches()) == 200
+        until(lambda: sum(b"accepted" in v for v in marks(client).values()) == 200)
+
+
 def test_slow_addresses_stop_nobody(hire: Hire) -> None:
     with SmtpServer(slow_s=1.0) as server:
         o = hire(server.url, concurrency=2, most=8, slow_after=0.05)

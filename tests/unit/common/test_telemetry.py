@@ -75,3 +75,13 @@ def test_a_trace_that_can_t_be_read_is_begun_anew(wrong):
     assert len(trace) == 32
     assert int(trace, 16)
     assert telemetry.traceparent().split("-")[1] == trace
+
+
+def test_several_observations_at_once_are_as_many_by_themselves():
+    together, alone = (telemetry.histogram(f"rondo_test_{n}_seconds", "x", ("a",)).labels("b") for n in ("all", "one"))
+    values = [0.0, 0.001, 0.0011, 0.5, 0.5, 100.0]
+    telemetry.observe_all(together, values)
+    for value in values:
+        alone.observe(value)
+    assert [b.get() for b in together._buckets] == [b.get() for b in alone._buckets]
+    assert together._sum.get() == alone._sum.get()
