@@ -160,8 +160,9 @@ class Stage(Protocol):
     first ("m")."""
 
     def read(self, record: Record) -> Any:
-        """Decode a record once. What it returns is passed to `touches` and `handle`. Raises
-        msgspec.DecodeError or ValueError for what can't be read: the loop dead-letters it."""
+        """Decode a record once. What it returns is passed to `touches` and `handle`; a `Drop` (known from
+        the headers, say) ends it there: neither is called. Raises msgspec.DecodeError or ValueError for
+        what can't be read: the loop dead-letters it."""
         ...
 
     def touches(self, item: Input, message: Any) -> Touches:

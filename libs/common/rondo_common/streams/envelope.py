@@ -25,6 +25,11 @@ def iso(ms: int) -> bytes:
     return f"{_second(seconds)}.{rest:03d}Z".encode() if rest else f"{_second(seconds)}Z".encode()
 
 
+@lru_cache(maxsize=4096)
+def _time(ms: int) -> tuple[str, bytes]:
+    return "ce_time", iso(ms)
+
+
 def depth_of(item: Input) -> int:
     """How many records deep in a chain of causes `item` is. Timers and answers begin anew."""
     if type(item) is not Record:
@@ -66,14 +71,13 @@ class Envelope:
                 ("depth", b"%d" % (depth + 1)),
             ]
         id = emit.id or ids.derived(item.cause, f"{self._stage}:{index}")
-        headers = [*fixed, ("ce_id", id.encode()), ("ce_time", iso(time))]
-        if emit.subject:
-            headers.append(("ce_subject", emit.subject.encode()))
         trace = item.headers.get("traceparent") if type(item) is Record else None
         if trace and tracing.on():
             trace = self._traced(item, trace)
-        headers.append(("traceparent", trace.encode() if trace else _begun(item.cause)))
-        return headers
+        begun = "traceparent", trace.encode() if trace else _begun(item.cause)
+        if not emit.subject:
+            return [*fixed, ("ce_id", id.encode()), _time(time), begun]
+        return [*fixed, ("ce_id", id.encode()), _time(time), ("ce_subject", emit.subject.encode()), begun]
 
     def _traced(self, item: Record, trace: str) -> str:
         """The traceparent of what `item` causes: below a span that lasts from the record's arrival in its

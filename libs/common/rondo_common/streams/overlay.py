@@ -69,6 +69,7 @@ class Overlay:
         self._current: dict[str, Any] = {}
         self._codec = codec
         self._memory = memory
+        self._globals = memory.globals
         self._fetch = fetch
         self._globals_changed = False
 
@@ -76,11 +77,17 @@ class Overlay:
 
     def get(self, key: str) -> Any:
         if key[:2] == "g:":
-            return self.changed[key] if key in self.changed else self._memory.globals.get(key)
+            if self._globals_changed and key in self.changed:
+                return self.changed[key]
+            return self._globals.get(key)
         if key not in self.allowed:
             raise KeyError(f"state {key!r} was not named by touches()")
         current = self._current
-        return current[key] if key in current else self.value(key)
+        if key in current:
+            return current[key]
+        raw = self.stored[key]
+        found = current[key] = None if raw is None else self._codec.decode(key, raw)
+        return found
 
     def globals(self, prefix: str = GLOBALS) -> Iterator[tuple[str, Any]]:
         if not self._globals_changed:
