@@ -54,7 +54,7 @@ def records(touch: Touch, member_key: str, member_id: str, attempt: int, v: Verd
     a, b, c, d = m.send
     send = b"".join((a, touched, b, which, c, who, d))
     return [
-        Emit(topics.DECISIONS, member_key, decision, "decision.made", id, member_id, tally="send"),
+        Emit(topics.DECISIONS, member_key, decision, "decision.made", id, member_id, tally="send", verdict="send"),
         Emit(topics.sends(v.channel, touch.lane), member_key, send, "send.requested", f"{id}.send", member_id),
     ]
 
@@ -67,7 +67,7 @@ def _single(touch: Touch, member_key: str, member_id: str, id: str, attempt: int
     """The records of any verdict, encoded whole."""
     decision = _canonical.encode(_decision(touch, member_id, id, attempt, v.verdict, v, now))
     said = v.verdict if v.verdict == "send" else f"{v.verdict} {v.reason}"
-    out = [Emit(topics.DECISIONS, member_key, decision, "decision.made", id, member_id, tally=said)]
+    out = [Emit(topics.DECISIONS, member_key, decision, "decision.made", id, member_id, tally=said, verdict=v.verdict)]
     if v.verdict == "send":
         send = _send(touch, member_id, id, attempt, v.channel, now, v.send_by or now)
         out.append(
