@@ -176,6 +176,11 @@ class TemplateBody(_Strict, frozen=True):
         return {c for c in ("email", "sms", "messaging") if getattr(self, c) is not None}
 
 
+_MOST_BODIES = 4096
+_bodies: dict[int, tuple[Definition, "CampaignBody"]] = {}
+"""By identity: asked for each member of a run, and hashing the body's bytes each time costs more than all else."""
+
+
 @lru_cache(maxsize=4096)
 def campaign_from(raw: bytes) -> CampaignBody:
     """The body of a campaign's version from its JSON, read once."""
@@ -184,4 +189,9 @@ def campaign_from(raw: bytes) -> CampaignBody:
 
 def campaign_of(definition: Definition) -> CampaignBody:
     """The body of a campaign's version, read once. What is stored was validated when it was put."""
-    return campaign_from(bytes(definition.body))
+    known = _bodies.get(id(definition))
+    if known is None or known[0] is not definition:
+        if len(_bodies) >= _MOST_BODIES:
+            _bodies.clear()
+        known = _bodies[id(definition)] = definition, campaign_from(bytes(definition.body))
+    return known[1]

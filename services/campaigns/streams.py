@@ -27,6 +27,8 @@ LANES = (
 )
 STATE_TOPIC = topics.JOURNEYS
 NOTHING = Touches()
+NOT_NEEDED = frozenset(("page", "screen", "group", "member.updated", "consent.changed", "traits.late", "consent.late"))
+"""Kinds of member event, as their header names them, that start, stop and move nothing."""
 REPORTS = {topics.DECISIONS: "decision", topics.DELIVERIES: "delivery", topics.ENGAGEMENT: "engagement"}
 
 
@@ -70,6 +72,8 @@ class CampaignsStage:
         if topic in REPORTS:
             return self._about.decode(record.value)
         if topic == topics.MEMBER_EVENTS:
+            if record.headers.get("ce_type") in NOT_NEEDED:
+                return Drop("not_needed")
             return self._event.decode(record.value)
         if topic == topics.MEMBERSHIP_CHANGES:
             return self._change.decode(record.value)

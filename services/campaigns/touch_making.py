@@ -1,7 +1,6 @@
 """The touches of one member of a run. Pure."""
 
 from collections.abc import Iterator
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 import msgspec
@@ -11,7 +10,7 @@ from rondo_common.clock import iso
 from rondo_common.outcomes import Emit, Outcome, Save
 from rondo_common.records import Definition, Touch
 from rondo_common.stage import States
-from services.campaigns.bodies import CampaignBody, campaign_from, campaign_of
+from services.campaigns.bodies import CampaignBody, campaign_of
 from services.campaigns.model import RunShare, TouchState, touch_key
 
 STEP = "main"
@@ -61,9 +60,14 @@ def broadcast_touches(
     from the share, which counts them (see `touch_progress`)."""
     body = campaign_of(definition)
     version = template_version(states, workspace, body.template)
-    data = None if run.data is None else bytes(run.data)
-    campaign = run.campaign, run.version, bytes(definition.body)
-    moulds = _moulds(workspace, run.run_id, run.due, run.lane, version, data, *campaign)
+    place = workspace, run.run_id
+    known = _made.get(place)
+    # of one partition they are the same objects for all members of a part of the run
+    if known is None or known[0] is not definition or known[1] != version or known[2] is not run.data:
+        if len(_made) >= _MOST_MADE:
+            _made.clear()
+        known = _made[place] = definition, version, run.data, _moulds(workspace, run, definition, version)
+    moulds = known[3]
     key = ids.member_key(workspace, member_id)
     topic = topics.touches(run.lane)
     for mould in moulds:
@@ -82,26 +86,17 @@ class Mould(NamedTuple):
     tail: bytes
 
 
-@lru_cache(maxsize=256)
-def _moulds(
-    workspace: str,
-    run_id: str,
-    due: int,
-    lane: str,
-    template: int | None,
-    data: bytes | None,
-    campaign: str,
-    version: int,
-    content: bytes,
-) -> tuple[Mould, ...]:
+_MOST_MADE = 256
+_made: dict[tuple[str, str], tuple[Definition, int | None, Any, tuple[Mould, ...]]] = {}
+
+
+def _moulds(workspace: str, run: RunShare, definition: Definition, template: int | None) -> tuple[Mould, ...]:
     """Made once a run: what differs between members is only the two ids (encoding each touch took a third
     of an expansion's time)."""
-    body = campaign_from(content)
-    run = RunShare(run_id, campaign, version, "broadcast", "expanding", due, due=due)
-    raw = None if data is None else msgspec.Raw(data)
+    body = campaign_of(definition)
     made = []
     for channels in _each(body):
-        touch = _touch(workspace, run, body, channels, OCCURRENCE, due, lane, template, raw)
+        touch = _touch(workspace, run, body, channels, OCCURRENCE, run.due, run.lane, template, run.data)
         touch.touch_id, touch.member_id = "<touch>", "<member>"
         head, _, rest = msgspec.json.encode(touch).partition(b"<touch>")
         middle, _, tail = rest.partition(b"<member>")

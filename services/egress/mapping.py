@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from rondo_common.records import CommunityEvent, Decision, Delivery, Engagement, MemberEvent, MembershipChange
+from rondo_common.records import CommunityEvent, Decision, Engagement, MemberEvent, MembershipChange
 from rondo_common.records.outside import CrmEvent
 
 
@@ -30,7 +30,7 @@ _MEMBER = {
 }
 INSIDE = frozenset({"track", "page", "screen", "group", "traits.late", "consent.late"})
 """Kinds of member event that are not told: CRMs sent them themselves, or see them in another."""
-_DELIVERY = {
+DELIVERY = {
     "accepted": "message.sent",
     "delivered": "message.delivered",
     "bounced": "message.bounced",
@@ -38,6 +38,43 @@ _DELIVERY = {
     "rejected": "message.failed",
     "unknown": "message.unknown",
 }
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """Of a Delivery what CRMs are told."""
+
+    workspace: str
+    id: str
+    touch_id: str
+    member_id: str
+    channel: str
+    provider: str
+    status: str
+    at: str
+    campaign: str = ""
+    run_id: str = ""
+    reason: str | None = None
+    provider_id: str | None = None
+    settled: bool = False
+
+
+class _Sent(msgspec.Struct, omit_defaults=True):
+    """`data` of what is told of a message, the most frequent public event: what is empty is left out, as
+    `_clean` does."""
+
+    workspace: str = ""
+    member_id: str = ""
+    user_id: str = ""
+    campaign: str = ""
+    run_id: str = ""
+    touch_id: str = ""
+    channel: str = ""
+    provider: str = ""
+    provider_id: str = ""
+    reason: str = ""
+    settled: bool = False
+
+
 _DECISION = {"skip": "message.skipped", "defer": "message.deferred"}
 _ENGAGEMENT = {"opened": "message.opened", "clicked": "message.clicked", "unsubscribed": "message.unsubscribed"}
 
@@ -99,25 +136,25 @@ def of_decision(d: Decision, user_id: str | None) -> Public | None:
     return Public(d.decision_id, d.member_id, CrmEvent(kind, d.decided_at, _clean(data)))
 
 
-def of_delivery(d: Delivery, user_id: str | None) -> Public | None:
+def of_delivery(d: Outcome, user_id: str | None) -> Public | None:
     """Returned and cancelled sends were never tried: the decision that follows says what becomes of them."""
-    kind = _DELIVERY.get(d.status)
+    kind = DELIVERY.get(d.status)
     if kind is None:
         return None
-    data = {
-        "workspace": d.workspace,
-        "member_id": d.member_id,
-        "user_id": user_id,
-        "campaign": d.campaign,
-        "run_id": d.run_id,
-        "touch_id": d.touch_id,
-        "channel": d.channel,
-        "provider": d.provider,
-        "provider_id": d.provider_id,
-        "reason": d.reason,
-        "settled": d.settled or None,
-    }
-    return Public(d.id, d.member_id, CrmEvent(kind, d.at, _clean(data)))
+    data = _Sent(
+        d.workspace,
+        d.member_id,
+        user_id or "",
+        d.campaign,
+        d.run_id,
+        d.touch_id,
+        d.channel,
+        d.provider,
+        d.provider_id or "",
+        d.reason or "",
+        d.settled,
+    )
+    return Public(d.id, d.member_id, CrmEvent(kind, d.at, data))  # type: ignore[arg-type]
 
 
 def of_engagement(e: Engagement, user_id: str | None) -> Public | None:

@@ -13,7 +13,6 @@ from rondo_common.records import (
     CommunityEvent,
     Contact,
     Decision,
-    Delivery,
     Engagement,
     MemberEvent,
     MembershipChange,
@@ -29,14 +28,31 @@ READERS: dict[str, type] = {
     topics.MEMBER_EVENTS: MemberEvent,
     topics.MEMBERSHIP_CHANGES: MembershipChange,
     topics.DECISIONS: Decision,
-    topics.DELIVERIES: Delivery,
+    topics.DELIVERIES: mapping.Outcome,
     topics.ENGAGEMENT: Engagement,
     topics.COMMUNITY: CommunityEvent,
 }
 _decoders = {name: msgspec.json.Decoder(type_).decode for name, type_ in READERS.items()}
-_INSIDE = object()
-"""Stands for a record that no CRM is told about."""
 _RETRY = "retry"
+
+
+_encode = msgspec.json.Encoder().encode
+_NOTHING = Touches()
+_INSIDE = Drop("inside")
+_TOMBSTONE = Drop("tombstone")
+
+
+def _inside(record: Record) -> bool:
+    """Whether a record's headers say that no CRM is told about it."""
+    topic = record.topic
+    if topic == topics.MEMBER_EVENTS:
+        return record.headers.get("ce_type") in mapping.INSIDE
+    if topic == topics.DECISIONS:
+        return record.headers.get("verdict") == "send"
+    if topic == topics.DELIVERIES:
+        status = record.said("delivery")
+        return bool(status) and status not in mapping.DELIVERY
+    return False
 
 
 class EgressStage:
@@ -64,28 +80,22 @@ class EgressStage:
     types: dict[str, type] = {**active.GLOBAL_TYPES, "m": Known, "q": Queued}  # noqa: RUF012
 
     def read(self, record: Record) -> Any:
-        # most member events stay inside, and their header says so: they are neither decoded nor looked up
-        if record.topic == topics.MEMBER_EVENTS and record.headers.get("ce_type") in mapping.INSIDE:
+        # most records stay inside, and their headers say so: they are neither decoded nor looked up
+        if _inside(record):
             return _INSIDE
-        return _decoders[record.topic](record.value) if record.value else None
+        return _decoders[record.topic](record.value) if record.value else _TOMBSTONE
 
     def touches(self, item: Input, message: Any) -> Touches:
-        match item:
-            case Timer(owner=owner) if owner.startswith("q:"):
-                return Touches(owner, (owner,))
-            case Result(id=id):
-                return Touches(None, (id,))
-            case Record() if message is not None and getattr(message, "member_id", None):
-                return Touches(None, (_member(message),))
-        return Touches()
+        kind = type(item)
+        if kind is Record:
+            return Touches(None, (_member(message),)) if message.member_id else _NOTHING
+        if kind is Timer and item.owner.startswith("q:"):
+            return Touches(item.owner, (item.owner,))
+        return Touches(None, (item.id,)) if kind is Result else _NOTHING
 
     def handle(self, item: Input, message: Any, states: States, now: int) -> Iterable[Outcome]:
         match item:
             case Record():
-                if message is _INSIDE:
-                    return (Drop("inside"),)
-                if message is None:
-                    return (Drop("tombstone"),)
                 return self._record(item, message, states)
             case Timer():
                 return _call(item.owner, states.get(item.owner), states)
@@ -114,7 +124,7 @@ class EgressStage:
         if public is None:
             yield Drop("inside")
             return
-        body = msgspec.json.encode(public.event)
+        body = _encode(public.event)
         id = ids.derived(public.id, "crm")
         key = ids.member_key(message.workspace, public.member_id)
         yield Emit(topics.CRM_EVENTS, key, body, type=public.event.type, id=id, subject=public.member_id)
@@ -133,7 +143,7 @@ _MAP: dict[type, Any] = {
     MemberEvent: mapping.of_member,
     MembershipChange: mapping.of_membership,
     Decision: mapping.of_decision,
-    Delivery: mapping.of_delivery,
+    mapping.Outcome: mapping.of_delivery,
     Engagement: mapping.of_engagement,
     CommunityEvent: mapping.of_conversation,
 }

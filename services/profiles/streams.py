@@ -17,6 +17,8 @@ from services.profiles.handlers.case import Case, routed
 from services.profiles.model import ANONYMOUS, TIDY, TYPES, USER, claim_key, member_state, sender_key
 
 _NOTHING = Touches()
+_ASKED = ("unsubscribed", "preferences")
+"""Kinds of engagement that say what a member wants."""
 _COMMANDS = ("member.suppress", "member.preferences")
 _DECODE: dict[str, Callable[[bytes], Any]] = {
     topic: msgspec.json.Decoder(kind).decode
@@ -72,6 +74,8 @@ class ProfilesStage:
         self._secret = secret
 
     def read(self, record: Record) -> Any:
+        if _said_not_mine(record):
+            return Drop("not_mine")
         message = _DECODE[record.topic](record.value)
         return _arrived(message) if type(message) is Event else message
 
@@ -225,12 +229,23 @@ def _owner(item: Record, m: Inbound) -> tuple[str, Callable[[str, str], str]]:
     return m.address_id, claim_key
 
 
+def _said_not_mine(record: Record) -> bool:
+    """Whether the header of a delivery or an engagement tells already that it is not about facts."""
+    if record.topic == topics.DELIVERIES:
+        status = record.said("delivery")
+        return bool(status) and status not in statements.SUPPRESSING
+    if record.topic == topics.ENGAGEMENT:
+        kind = record.said("engagement")
+        return bool(kind) and kind not in _ASKED
+    return False
+
+
 def _not_mine(message: Delivery | Engagement | Command) -> str | None:
     """Why a record that is not about a member's facts is dropped; None when it is about them."""
     if isinstance(message, Delivery):
         return None if statements.suppresses(message) else "not_mine"
     if isinstance(message, Engagement):
-        return None if message.kind in ("unsubscribed", "preferences") else "not_mine"
+        return None if message.kind in _ASKED else "not_mine"
     if message.kind == "member.erase":
         return "not_yet"
     return None if message.kind in _COMMANDS and message.member_id else "not_mine"

@@ -93,7 +93,8 @@ class Agenda:
         self.campaigns = campaigns
         self.before = member or _NOBODY
         self.member = self.before
-        self.slots: dict[str, Slot] = {s.touch_id: s for s in self.before.agenda}
+        agenda = self.before.agenda
+        self.slots: dict[str, Slot] = {s.touch_id: s for s in agenda} if agenda else {}
         self.outcomes: list[Outcome] = []
         self._timer = NEVER if fired else self.before.timer
 
@@ -112,7 +113,8 @@ class Agenda:
         elif self.member.contact is None:
             self._await_contact(slot)
         else:
-            self._decide(slot, touch)
+            stop = self.campaigns.stop(touch.campaign, touch.class_)  # no cancel can mean it: it comes just now
+            self._apply(slot, touch, decide(touch, self.member, self.policies, stop, self.now))
         return None
 
     def add_moved(self, slot: Slot) -> None:
@@ -142,7 +144,9 @@ class Agenda:
         match s.status:
             case "accepted":
                 at = min(s.at, self.now)
-                self._put(ledger=tuple([_at(e, at, s.touch_id) for e in self.member.ledger]))
+                id = s.touch_id
+                ledger = [msgspec.structs.replace(e, at=at) if e.touch_id == id else e for e in self.member.ledger]
+                self._put(ledger=tuple(ledger))
             case "rejected" | "cancelled" | "returned":
                 self._put(ledger=tuple(e for e in self.member.ledger if e.touch_id != s.touch_id))
         if slot is not None:
@@ -238,10 +242,11 @@ class Agenda:
             return None
         found = None
         have: list[Spent | Slot] = [*self.member.ledger, *self.slots.values()]
+        id, merged = slot.touch_id, bool(self.member.absorbed and slot.same)
         for e in have:
-            if e.touch_id == slot.touch_id:
-                return e.touch_id
-            if self.member.absorbed and slot.same and e.same == slot.same:
+            if e.touch_id == id:
+                return id
+            if merged and e.same == slot.same:
                 found = e.touch_id
         return found
 
@@ -255,13 +260,18 @@ class Agenda:
     def finish(self) -> list[Outcome]:
         """Everything that follows, the state last."""
         member, out = self.member, self.outcomes
-        kept = tuple([s for s in self.slots.values() if s.waiting or self._may_return(s)])
-        waiting = [s for s in kept if s.waiting]
-        due = min([s.due for s in waiting if s.due != NEVER], default=NEVER) if waiting else NEVER
-        keep = max(LEDGER_KEPT_MS, self.policies.longest)
-        ledger = pruned(member.ledger, self.now, keep) if member.ledger else ()
+        kept: tuple[Slot, ...] = ()
+        waiting: list[Slot] = []
+        due = NEVER
+        if self.slots:
+            kept = tuple([s for s in self.slots.values() if s.status != "sent" or self._may_return(s)])
+            waiting = [s for s in kept if s.status != "sent"]
+            due = min([s.due for s in waiting if s.due != NEVER], default=NEVER) if waiting else NEVER
+        ledger = member.ledger
+        if ledger:
+            ledger = pruned(ledger, self.now, max(LEDGER_KEPT_MS, self.policies.longest))
         after = Member(member.contact, kept, ledger, member.talks, due, member.moved, member.absorbed)
-        if waiting or self.before.agenda:
+        if waiting or any([s.status != "sent" for s in self.before.agenda]):
             out.extend(self._marks(waiting))
         owner = state_key(self.key)
         if due != self._timer:
@@ -282,10 +292,6 @@ class Agenda:
         for campaign in sorted(had ^ has):
             key = mark_key(self.workspace, campaign, self.member_id)
             yield Save(key, Mark() if campaign in has else None)
-
-
-def _at(line: Spent, at: int, touch_id: str) -> Spent:
-    return msgspec.structs.replace(line, at=at) if line.touch_id == touch_id else line
 
 
 @lru_cache(maxsize=1024)

@@ -25,13 +25,23 @@ from rondo_common.records import GateVerdict, Touch
 from services.rhythm import gates
 from services.rhythm.gates import NO_QUIET, PASS, Found, QuietView
 from services.rhythm.model import Member, Snapshot
-from services.rhythm.policies import Policies
+from services.rhythm.policies import Budget, Policies
 
 DECIDE_VERSION = 1
 """Version of this function, on every decision it makes."""
 
 SEND_WITHIN_MS = 300_000
 """A send is good for five minutes (STREAMS 22)."""
+
+_ALL = [PASS[gate] for gate in gates.GATES]
+_ERASED, _SUPPRESSED, _CONSENT, _TEMPO, _STOPPED, _EXPIRY, _DIALOGUE, _REACHABLE, _QUIET, _BUDGET, _GAP = (
+    gates.GATES.index(gate)
+    for gate in (
+        *("erased", "suppressed", "consent", "tempo", "stopped", "expiry", "open_dialogue", "reachable"),
+        *("quiet_hours", "budget", "min_gap"),
+    )
+)
+"""Places of the gates that look at something."""
 
 
 class Verdict(msgspec.Struct, frozen=True):
@@ -59,26 +69,9 @@ def decide(
     not_after = from_iso(touch.not_after) if touch.not_after else None
     quiet = _quiet(policies, contact, channel, workspace_zone) if marketing else NO_QUIET
     counting = gates.counting_budgets(policies.budgets, touch, channel) if marketing and policies.budgets else []
-    found: list[Found] = [
-        PASS["audience"],
-        gates.erased(contact),
-        gates.suppressed(contact, channel),
-        gates.consented(contact, channel, touch.topic, marketing),
-        gates.tempo(contact, marketing, now),
-        gates.stopped(stop, touch.campaign),
-        gates.expiry(not_after, now),
-        PASS["holdout"],
-        gates.open_dialogue(member, marketing),
-        gates.reachable(contact, channel),
-        gates.quiet_hours(quiet, now),
-        gates.budget(counting, member, channel, now),
-        gates.min_gap(counting, member, now),
-        PASS["conflict"],
-        PASS["learned_hour"],
-        PASS["pacing"],
-    ]
+    found = _found(touch, member, channel, marketing, stop, not_after, quiet, counting, now)
     listed = tuple([f.shown for f in found])
-    held = [f for f in found if f.shown.verdict != "pass"]
+    held = [f for f in found if f.until is not None or f.shown.verdict != "pass"]
     if not held:
         return Verdict("send", channel, listed, send_by=_send_by(now, not_after, quiet))
     verdict = _first_skip(found, channel)
@@ -86,10 +79,48 @@ def decide(
         return verdict
     until = _until(held, quiet, now)
     if until is not None and not_after is not None and until > not_after:
-        at = gates.GATES.index("expiry")
-        late = [*found[:at], gates.too_late(not_after, held[0].shown.gate, until)]
+        late = [*found[:_EXPIRY], gates.too_late(not_after, held[0].shown.gate, until)]
         return _first_skip(late, channel) or Verdict("skip", channel, listed)
     return Verdict("defer", channel, listed, held[0].shown.reason, until)
+
+
+def _found(
+    touch: Touch,
+    member: Member,
+    channel: str,
+    marketing: bool,
+    stop: str | None,
+    not_after: int | None,
+    quiet: QuietView,
+    counting: list[Budget],
+    now: int,
+) -> list[Found]:
+    """What each gate found, in their order. Most pass because there is nothing to look at; those are not
+    even asked, which halves the time of the usual decision."""
+    contact = member.contact
+    found = _ALL.copy()
+    if contact is not None:
+        if contact.erased:
+            found[_ERASED] = gates.erased(contact)
+        if contact.suppressed:
+            found[_SUPPRESSED] = gates.suppressed(contact, channel)
+    if marketing:
+        found[_CONSENT] = gates.consented(contact, channel, touch.topic, True)
+        if contact is not None and contact.paused_until is not None:
+            found[_TEMPO] = gates.tempo(contact, True, now)
+        if member.talks:
+            found[_DIALOGUE] = gates.open_dialogue(member, True)
+    if stop is not None:
+        found[_STOPPED] = gates.stopped(stop, touch.campaign)
+    if not_after is not None:
+        found[_EXPIRY] = gates.expiry(not_after, now)
+    found[_REACHABLE] = gates.reachable(contact, channel)
+    if quiet.places:
+        found[_QUIET] = gates.quiet_hours(quiet, now)
+    if counting:
+        found[_BUDGET] = gates.budget(counting, member, channel, now)
+        found[_GAP] = gates.min_gap(counting, member, now)
+    return found
 
 
 def _quiet(policies: Policies, contact: Snapshot | None, channel: str, workspace_zone: str) -> QuietView:

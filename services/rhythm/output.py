@@ -11,13 +11,18 @@ from rondo_common.clock import iso
 from rondo_common.outcomes import Emit
 from rondo_common.records import GateVerdict, Send, Touch
 from services.rhythm.decide import DECIDE_VERSION, Verdict
-from services.rhythm.gates import PASS
+from services.rhythm.gates import GATES, PASS
 
 _iso = lru_cache(maxsize=256)(iso)  # a batch has one `now`
 _canonical = msgspec.json.Encoder(order="sorted")
 """Sorted keys, no spaces: the same decision always has the same bytes."""
 _PASSED = {id(f.shown): _canonical.encode(f.shown) for f in PASS.values()}
 """JSON of the gates that passed without looking at anything, which most do, by the object that says so."""
+
+_AT = GATES.index("consent")
+_HEAD, _TAIL = (tuple(PASS[g].shown for g in part) for part in (GATES[:_AT], GATES[_AT + 1 :]))
+_HEAD_JSON = b"[%b," % b",".join([_PASSED[id(g)] for g in _HEAD])
+_TAIL_JSON = b",%b]" % b",".join([_PASSED[id(g)] for g in _TAIL])
 
 
 def decision_id(touch_id: str, attempt: int) -> str:
@@ -54,12 +59,14 @@ def records(touch: Touch, member_key: str, member_id: str, attempt: int, v: Verd
     a, b, c, d = m.send
     send = b"".join((a, touched, b, which, c, who, d))
     return [
-        Emit(topics.DECISIONS, member_key, decision, "decision.made", id, member_id, tally="send"),
+        Emit(topics.DECISIONS, member_key, decision, "decision.made", id, member_id, tally="send", verdict="send"),
         Emit(topics.sends(v.channel, touch.lane), member_key, send, "send.requested", f"{id}.send", member_id),
     ]
 
 
 def _listed(verdicts: Sequence[GateVerdict]) -> bytes:
+    if verdicts[:_AT] == _HEAD and verdicts[_AT + 1 :] == _TAIL:  # only consent has something to say
+        return b"".join((_HEAD_JSON, _canonical.encode(verdicts[_AT]), _TAIL_JSON))
     return b"[%b]" % b",".join([_PASSED.get(id(g)) or _canonical.encode(g) for g in verdicts])
 
 
@@ -67,7 +74,7 @@ def _single(touch: Touch, member_key: str, member_id: str, id: str, attempt: int
     """The records of any verdict, encoded whole."""
     decision = _canonical.encode(_decision(touch, member_id, id, attempt, v.verdict, v, now))
     said = v.verdict if v.verdict == "send" else f"{v.verdict} {v.reason}"
-    out = [Emit(topics.DECISIONS, member_key, decision, "decision.made", id, member_id, tally=said)]
+    out = [Emit(topics.DECISIONS, member_key, decision, "decision.made", id, member_id, tally=said, verdict=v.verdict)]
     if v.verdict == "send":
         send = _send(touch, member_id, id, attempt, v.channel, now, v.send_by or now)
         out.append(

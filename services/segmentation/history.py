@@ -7,20 +7,23 @@ name just `page`.
 
 from bisect import bisect_right
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from msgspec.structs import replace
 
 from rondo_common.clock import from_iso
 from rondo_common.records import ConsentEntry, Contact, Delivery, Engagement, MemberEvent
+from services.segmentation import kept as parts
 from services.segmentation import series
 from services.segmentation.leaf import Facet
-from services.segmentation.model import ERASED, KNOWN, NAMES_KEPT, TRAIT_CHANGES, Member, Suppressed
+from services.segmentation.model import ERASED, KNOWN, NAMES_KEPT, TRAIT_CHANGES, Member, Series, Suppressed
 
 ONCE = frozenset({"sent", "delivered", "bounced"})
 """Message actions that happen once a touch, whatever is reported again."""
-_SENT = {"accepted": "sent", "delivered": "delivered", "bounced": "bounced"}
+SENT = {"accepted": "sent", "delivered": "delivered", "bounced": "bounced"}
+"""Status of a delivery to the action rules know it by."""
+ENGAGED = frozenset({"opened", "clicked"})
 _HAPPENED = frozenset({"track", "page", "screen", "group"})
 
 Change = tuple[Member, frozenset[Facet]]
@@ -29,10 +32,11 @@ Change = tuple[Member, frozenset[Facet]]
 _NONE: frozenset[Facet] = frozenset()
 
 
-def of_event(member: Member, event: MemberEvent) -> Change:
+def of_event(member: Member, event: MemberEvent, at: int | None = None) -> Change:
     """A member event's facts: an event that happened, traits, a consent, a user id. (Merging and erasing
-    are the caller's.)"""
-    at = from_iso(event.timestamp)
+    are the caller's.) `at`: its time, when it is at hand."""
+    if at is None:
+        at = from_iso(event.timestamp)
     facets: set[Facet] = set()
     changes: dict[str, Any] = {}
     if event.kind in _HAPPENED:
@@ -41,17 +45,17 @@ def of_event(member: Member, event: MemberEvent) -> Change:
             found = member.events.get(name)
             added = series.add(found, at, series.mark_of(event.id), series.flat(event.properties))
             if added is not None:
-                changes["events"] = {**member.events, name: added}
+                changes["events"] = parts.put(member.events, name, added)
                 facets.add(("event", name))
     if event.traits:
-        traits = dict(member.traits)
+        traits = member.traits
         times = event.trait_times or {}
         for field, raw in event.traits.items():
             value = series.compact(msgspec.json.decode(raw))
             since = from_iso(times[field]) if field in times else at
             history = put(traits.get(field, ()), since, value)
             if history is not None:
-                traits[field] = history[-TRAIT_CHANGES:]
+                traits = parts.put(traits, field, history[-TRAIT_CHANGES:])
                 facets.add(("trait", field))
                 changes["traits"] = traits
     if event.consent is not None:
@@ -89,29 +93,53 @@ def of_contact(member: Member, contact: Contact) -> Change:
 
 def of_delivery(member: Member, delivery: Delivery) -> Change:
     """A message that was sent, delivered or bounced."""
-    action = _SENT.get(delivery.status)
-    if action is None:
-        return member, _NONE
-    values = {"campaign": delivery.campaign} if delivery.campaign else {}
-    return _with_message(member, action, from_iso(delivery.at), delivery.touch_id, values)
+    return _with(member, sent(delivery))
 
 
 def of_engagement(member: Member, engagement: Engagement) -> Change:
     """A message that was opened or clicked."""
-    if engagement.kind not in ("opened", "clicked"):
-        return member, _NONE
+    return _with(member, engaged(engagement))
+
+
+class Happened(NamedTuple):
+    """What happened to a message: an entry of one of a member's series. `id` tells it from others."""
+
+    action: str
+    at: int
+    id: str
+    values: dict[str, Any]
+
+    def added_to(self, known: Series | None) -> Series | None:
+        """The action's series with it; None when it is in there."""
+        add = series.add_once if self.action in ONCE else series.add
+        return add(known, self.at, series.mark_of(self.id), self.values)
+
+
+def sent(delivery: Any) -> Happened | None:
+    """Of a Delivery; None for what no rule asks about."""
+    action = SENT.get(delivery.status)
+    if action is None:
+        return None
+    values = {"campaign": delivery.campaign} if delivery.campaign else {}
+    return Happened(action, from_iso(delivery.at), delivery.touch_id, values)
+
+
+def engaged(engagement: Any) -> Happened | None:
+    """Of an Engagement; None for what no rule asks about."""
+    if engagement.kind not in ENGAGED:
+        return None
     values = {"actor": engagement.actor}
     if engagement.campaign:
         values["campaign"] = engagement.campaign
-    return _with_message(member, engagement.kind, from_iso(engagement.at), engagement.id, values)
+    return Happened(engagement.kind, from_iso(engagement.at), engagement.id, values)
 
 
-def _with_message(member: Member, action: str, at: int, id: str, values: dict[str, Any]) -> Change:
-    add = series.add_once if action in ONCE else series.add
-    added = add(member.messages.get(action), at, series.mark_of(id), values)
-    if added is None:
+def _with(member: Member, happened: Happened | None) -> Change:
+    added = happened.added_to(member.messages.get(happened.action)) if happened else None
+    if happened is None or added is None:
         return member, _NONE
-    return replace(member, messages={**member.messages, action: added}), frozenset({("message", action)})
+    messages = parts.put(member.messages, happened.action, added)
+    return replace(member, messages=messages), frozenset({("message", happened.action)})
 
 
 def put(history: Iterable[tuple[int, Any]], at: int, value: Any) -> list[tuple[int, Any]] | None:
@@ -140,7 +168,7 @@ def _with_consents(
         if by_time.get(at) is state:
             continue
         by_time[at] = state
-        consents = {**consents, key: sorted(by_time.items())}
+        consents = parts.put(consents, key, sorted(by_time.items()))
         facets.add(("consent", entry.channel))
     return consents, facets
 

@@ -9,7 +9,6 @@ from collections.abc import Iterable
 from typing import TypeVar
 
 import msgspec
-from msgspec.structs import replace
 
 from rondo_common import ids, topics
 from rondo_common.clock import iso
@@ -17,6 +16,7 @@ from rondo_common.outcomes import CancelTimer, Emit, Outcome, Save, SetTimer
 from rondo_common.records import Membership, MembershipChange, Memberships
 from rondo_common.stage import States
 from services.segmentation.history import earliest
+from services.segmentation.kept import closed
 from services.segmentation.leaf import Facts
 from services.segmentation.model import NEVER, Count, Inside, Member, count_key, state_key
 from services.segmentation.ruleset import RuleSet
@@ -90,7 +90,7 @@ class Settling:
     def outcomes(self, states: States) -> list[Outcome]:
         """Everything that follows: changes, the map of memberships, timers, counts, the state."""
         out = self._written
-        if self.inside != self.member.inside:
+        if self.inside is not self.member.inside and self.inside != self.member.inside:
             out.append(self._map())
         for segment, by in self._moves.items():
             key = count_key(self.workspace, segment)
@@ -98,7 +98,7 @@ class Settling:
             out.append(Save(key, Count((count.members if count else 0) + by)))
         if self.why.backfill and self.inside == self.member.inside and self.timers == self.member.timers:
             return out  # most members of a sweep: nothing to write
-        out.append(Save(self._key, replace(self.member, clock=self.at, inside=self.inside, timers=self.timers)))
+        out.append(Save(self._key, closed(self.member, self.at, self.inside, self.timers)))
         return out
 
     # inside

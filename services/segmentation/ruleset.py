@@ -56,9 +56,15 @@ class RuleSet:
     def affected(self, facets: Iterable[Facet]) -> list[str]:
         """Segments whose answer may change with these facts, also through nesting."""
         found = [self._affected[f] for f in facets if f in self._affected]
+        if not found:
+            return []
         if len(found) == 1:
             return found[0]
         return sorted({id for ids in found for id in ids})
+
+    def reading(self, *facet: str) -> list[str]:
+        """Segments whose answer may change with one kind of fact."""
+        return self._affected.get(facet, [])  # type: ignore[call-overload]
 
     def dependents(self, id: str) -> list[str]:
         """Segments that nest `id`, directly or not."""

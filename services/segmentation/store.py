@@ -11,6 +11,7 @@ from rondo_common.ids import member_key
 from rondo_common.problems import unavailable
 from rondo_common.records import Definition
 from rondo_common.streams.view import StateView, Unavailable
+from services.segmentation.kept import opened, whole
 from services.segmentation.model import Count, Live, Member, count_key, live_key, state_key
 from services.segmentation.ruleset import RuleSet
 
@@ -85,7 +86,7 @@ class States:
             for _ in range(MOST_HOPS):
                 member = self._view.get(member_key(workspace, member_id), state_key(workspace, member_id))
                 if member is None or member.merged_into is None:
-                    return (member_id, member) if member is not None and member.counts else None
+                    return (member_id, whole(member)) if member is not None and member.counts else None
                 member_id = member.merged_into
         return None
 
@@ -115,6 +116,6 @@ class States:
                 rows, cursor = self._view.scan(prefix, partition, cursor, _PAGE)
             for key, member in rows:
                 if member.counts:
-                    yield key[len(prefix) :], member
+                    yield key[len(prefix) :], opened(member)
             if cursor is None:
                 return

@@ -14,8 +14,10 @@ from rondo_common import active, ids, topics
 from rondo_common import records as rec
 from rondo_common.outcomes import Drop, Outcome
 from rondo_common.stage import Input, Record, States, SweepEnd, SweepItem, Timer, Touches
+from services.segmentation import history
 from services.segmentation.handlers import members, merges, segments
-from services.segmentation.model import Active, Count, Live, Member, set_key, state_key
+from services.segmentation.kept import Kept
+from services.segmentation.model import Active, Count, Live, set_key, state_key
 from services.segmentation.ruleset import RuleSet
 
 STAGE = merges.STAGE
@@ -28,10 +30,20 @@ _READERS: dict[str, Callable[[bytes], Any]] = {
         (topics.MOVES, rec.Move),
         (topics.CONTACTS, rec.Contact),
         (topics.MEMBER_EVENTS, rec.MemberEvent),
-        (topics.DELIVERIES, rec.Delivery),
-        (topics.ENGAGEMENT, rec.Engagement),
+        (topics.DELIVERIES, members.Sent),
+        (topics.ENGAGEMENT, members.Engaged),
     )
 }
+_ON: dict[type, Callable[..., Iterable[Outcome]]] = {
+    rec.MemberEvent: members.on_event,
+    rec.Contact: members.on_contact,
+    members.Sent: members.on_sent,
+    members.Engaged: members.on_engaged,
+    rec.Move: merges.on_move,
+}
+_SAID = {topics.DELIVERIES: ("delivery", history.SENT), topics.ENGAGEMENT: ("engagement", history.ENGAGED)}
+"""What the header ce_type of a topic's records tells, and the words that matter."""
+_NOTHING = Touches()
 
 
 class SegmentationStage:
@@ -53,7 +65,7 @@ class SegmentationStage:
         "g:set": Active,
         "g:live": Live,
         "g:count": Count,
-        "m": Member,
+        "m": Kept,
     }
 
     def __init__(self, master: str):
@@ -61,30 +73,34 @@ class SegmentationStage:
         self._sets: dict[str, RuleSet] = {}
 
     def read(self, record: Record) -> Any:
-        return _READERS[record.topic](record.value) if record.value else None
+        """What no rule can ask about is told by its header: it is not even decoded."""
+        topic = record.topic
+        if topic in _SAID:
+            what, words = _SAID[topic]
+            word = record.said(what)
+            if word and word not in words:
+                return Drop("nothing_new")
+        return _READERS[topic](record.value) if record.value else Drop("nothing")
 
     def touches(self, item: Input, message: Any) -> Touches:
-        if isinstance(item, Record):
-            if message is None or isinstance(message, rec.Command):
-                return Touches()
+        kind = type(item)
+        if kind is Record:
+            if type(message) is rec.Command:
+                return _NOTHING
             key = state_key(message.workspace, message.member_id)
             return Touches(key, (key,))
-        if isinstance(item, Timer):
+        if kind is Timer:
             return Touches(None, (item.owner,))
-        if isinstance(item, SweepItem):
+        if kind is SweepItem:
             return Touches(item.key, (item.key,))
-        return Touches()
+        return _NOTHING
 
     def handle(self, item: Input, message: Any, states: States, now: int) -> Iterable[Outcome]:
-        match message:
-            case rec.MemberEvent():
-                return members.on_event(item, message, states, now, self._rules(states, message.workspace))
-            case rec.Contact() | rec.Delivery() | rec.Engagement():
-                return members.on_fact(item, message, states, now, self._rules(states, message.workspace))
-            case rec.Move():
-                return merges.on_move(item, message, states, now, self._rules(states, message.workspace))
-            case rec.Command():
+        if type(item) is Record:
+            on = _ON.get(type(message))
+            if on is None:
                 return segments.on_command(message, states)
+            return on(item, message, states, now, self._rules(states, message.workspace))
         match item:
             case Timer(owner=owner):
                 return members.on_timer(item, states, now, self._rules(states, owner.split(":", 2)[1]))

@@ -52,7 +52,7 @@ async def events(settings: Settings, count: int) -> int:
     sink = _Sink(settings.kafka)
     intake = Intake(sink, Clock(), settings.secret)
     shop = Shop(members=max(BATCH, count // 10))
-    for body in (*shop.arrivals(), *_consents(shop.members)):
+    for body in (*shop.arrivals(), *consents(shop.members)):
         await intake.take("batch", WORKSPACE, body, strict=True)
     while sink.records < count:
         await intake.take("batch", WORKSPACE, shop.batch(), strict=True)
@@ -61,7 +61,7 @@ async def events(settings: Settings, count: int) -> int:
     return sink.records
 
 
-def _consents(members: int) -> list[bytes]:
+def consents(members: int) -> list[bytes]:
     said = {"channel": "email", "topic": "offers", "state": "granted", "source": "form", "text_version": "1"}
     found = [
         {"type": "track", "userId": f"u{n}", "messageId": f"c{n}", "event": "Consent Changed", "properties": said}

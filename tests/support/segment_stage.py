@@ -9,6 +9,7 @@ from rondo_common.clock import iso
 from rondo_common.ids import member_key
 from rondo_common.partition import partition_of
 from rondo_common.records import Command, Definition, MembershipChange
+from services.segmentation.kept import whole
 from services.segmentation.model import Member, state_key
 from services.segmentation.streams import SegmentationStage
 from tests.support.segment_records import WORKSPACE, raw
@@ -47,7 +48,8 @@ class Segmentation:
 
     def state(self, member_id: str = "m1") -> Member | None:
         partition = partition_of(member_key(WORKSPACE, member_id), self.driver.partitions)
-        return self.driver.state(state_key(WORKSPACE, member_id), partition)
+        kept = self.driver.state(state_key(WORKSPACE, member_id), partition)
+        return None if kept is None else whole(kept)
 
     def inside(self, member_id: str = "m1") -> set[str]:
         """The segments the member is in, which the compacted map and the changes must say as well."""

@@ -11,6 +11,7 @@ import os
 import struct
 import time
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MS = timedelta(milliseconds=1)
@@ -57,9 +58,13 @@ def system_clock() -> Clock:
 
 def iso(ms: int) -> str:
     """RFC 3339 in UTC with ms; whole seconds are written without a fraction."""
-    text = (_EPOCH + timedelta(milliseconds=ms)).isoformat()[:19]
-    rest = ms % 1000
-    return f"{text}.{rest:03d}Z" if rest else f"{text}Z"
+    seconds, rest = divmod(ms, 1000)
+    return f"{_second(seconds)}.{rest:03d}Z" if rest else f"{_second(seconds)}Z"
+
+
+@lru_cache(maxsize=4096)
+def _second(seconds: int) -> str:
+    return (_EPOCH + timedelta(seconds=seconds)).isoformat()[:19]
 
 
 def from_iso(text: str) -> int:

@@ -16,6 +16,8 @@ class Emit(msgspec.Struct, frozen=True, gc=False):
     `partition` only for records that go to a stated partition (state-like copies); otherwise
     the key decides. `time` (ms) defaults to the `now` of the cause. `tally` names what it is counted as
     in rondo_stream_tally_total, once it has committed: a few fixed words, never a value of a member.
+    `verdict` becomes the header of that name (a few fixed words too), by which readers may drop a record
+    without decoding it; no reader may need it.
     """
 
     topic: str
@@ -27,6 +29,7 @@ class Emit(msgspec.Struct, frozen=True, gc=False):
     partition: int | None = None
     time: int | None = None
     tally: str = ""
+    verdict: str = ""
 
 
 class Save(msgspec.Struct, frozen=True, gc=False):

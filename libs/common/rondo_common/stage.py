@@ -34,6 +34,12 @@ class Record(msgspec.Struct, frozen=True, gc=False):
         """Names this record for derived ids: its CloudEvents id, else its place in the log."""
         return self.headers.get("ce_id") or f"{self.topic}:{self.partition}:{self.offset}"
 
+    def said(self, what: str) -> str:
+        """The last word of a ce_type `<what>.<word>` (from the door `rondo.<what>.<word>`), "" where the
+        header says nothing of the kind: a stage may drop what doesn't matter to it without decoding it."""
+        head, _, word = self.headers.get("ce_type", "").rpartition(".")
+        return word if head == what or head == f"rondo.{what}" else ""
+
 
 class Timer(msgspec.Struct, frozen=True):
     """A timer that came due. `now` of its handling is `due`."""
@@ -174,8 +180,9 @@ class Stage(Protocol):
     first ("m")."""
 
     def read(self, record: Record) -> Any:
-        """Decode a record once. What it returns is passed to `touches` and `handle`. Raises
-        msgspec.DecodeError or ValueError for what can't be read: the loop dead-letters it."""
+        """Decode a record once. What it returns is passed to `touches` and `handle`; a `Drop` (known from
+        the headers, say) ends it there: neither is called. Raises msgspec.DecodeError or ValueError for
+        what can't be read: the loop dead-letters it."""
         ...
 
     def touches(self, item: Input, message: Any) -> Touches:

@@ -98,7 +98,7 @@ def on_report(
         return
     after, touch_after = moved
     yield Save(touch_key(about.touch_id), touch_after)
-    if after != run:
+    if after is not run:
         yield from shares.keep(states, about.workspace, after, now, before=run)
 
 

@@ -36,6 +36,7 @@ MAX_AGE_MS = 86_400_000
 """A change of membership older than this starts nothing, unless the campaign says otherwise."""
 MOST_HOPS = 8
 
+_NONE: list[Outcome] = []
 _Entered = tuple[MemberState, list[Outcome]]
 
 
@@ -47,10 +48,11 @@ def on_track(event: MemberEvent, states: States, now: int) -> Iterator[Outcome]:
     if before.merged_into:
         yield Drop("merged")
         return
-    member, outcomes = _called_off(event, states, replace(before, erased=False), key, now)
+    member = replace(before, erased=False) if before.erased else before
+    member, outcomes = _called_off(event, states, member, key, now) if member.pending else (member, _NONE)
     index: TriggerIndex | None = states.get(index_key(workspace))
     runs = () if index is None or event.historical else index.events.get(event.name or "", ())
-    at = from_iso(event.timestamp)
+    at = from_iso(event.timestamp) if runs else now
     for run_id in runs:
         run: RunShare | None = states.get(run_key(workspace, run_id))
         body = shares.body_of(states, workspace, run) if run else None
@@ -271,5 +273,5 @@ def _young(body: CampaignBody, at: int, now: int, default: int | None) -> bool:
 
 
 def _saved(key: str, before: MemberState, after: MemberState) -> Iterator[Outcome]:
-    if after != before:
+    if after is not before and after != before:
         yield Save(key, None if after.empty else after)

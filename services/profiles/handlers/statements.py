@@ -99,6 +99,10 @@ def delivery(case: Case, member: Member | None, message: Delivery) -> list[Outco
     return _hold(case, member, {f"{message.channel}:{reason}:{address}": Hold(from_iso(message.at))})
 
 
+SUPPRESSING = frozenset(("complained", "bounced", "rejected"))
+"""Statuses of deliveries that may end the use of an address."""
+
+
 def suppresses(message: Delivery) -> bool:
     """Whether a delivery record ends the use of its address."""
     return message.status == "complained" or (message.permanent and message.status in ("bounced", "rejected"))

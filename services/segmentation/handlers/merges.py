@@ -10,6 +10,7 @@ from rondo_common import records as rec
 from rondo_common.outcomes import DeadLetter, Drop, Emit, Outcome, Save
 from rondo_common.stage import Input, States
 from services.segmentation import history
+from services.segmentation.kept import opened, state_of
 from services.segmentation.membership import Settling, Why
 from services.segmentation.model import ERASED, NEVER, Member, state_key
 from services.segmentation.ruleset import RuleSet
@@ -51,7 +52,7 @@ def pass_on(workspace: str, member_id: str, member: Member, changed: bool, item:
         return
     member = replace(member, revision=member.revision + 1)
     yield _moved(workspace, member_id, member, item)
-    yield Save(state_key(workspace, member_id), member)
+    yield Save(state_key(workspace, member_id), state_of(member))
 
 
 def _moved(workspace: str, member_id: str, member: Member, item: Input) -> Emit:
@@ -62,7 +63,7 @@ def _moved(workspace: str, member_id: str, member: Member, item: Input) -> Emit:
         origin=member_id,
         member_id=winner,
         revision=member.revision,
-        state=msgspec.Raw(msgspec.json.encode(history.portable(member))),
+        state=msgspec.Raw(msgspec.json.encode(state_of(history.portable(member)))),
     )
     id = ids.derived(item.cause, f"move:{member_id}:{winner}")
     return Emit(topics.MOVES, ids.member_key(workspace, winner), move, "state.moved", id, subject=winner)
@@ -73,7 +74,7 @@ def on_move(item: Input, move: rec.Move, states: States, now: int, rules: RuleSe
     if move.stage != STAGE:
         yield Drop("not_mine")
         return
-    before: Member = states.get(state_key(move.workspace, move.member_id)) or Member()
+    before = opened(states.get(state_key(move.workspace, move.member_id)))
     if before.status == ERASED:
         yield Drop("erased")
         return

@@ -12,8 +12,9 @@ from rondo_common.clock import iso
 from rondo_common.outcomes import Drop, Emit, Outcome, Save, StartSweep
 from rondo_common.stage import States, SweepEnd, SweepItem
 from services.segmentation.handlers.members import settle
+from services.segmentation.kept import Kept, opened
 from services.segmentation.membership import Why
-from services.segmentation.model import Active, Live, Member, count_key, live_key, set_key
+from services.segmentation.model import Active, Live, count_key, live_key, set_key
 from services.segmentation.ruleset import RuleSet
 
 
@@ -42,16 +43,16 @@ def on_sweep_item(item: SweepItem, states: States, now: int, rules: RuleSet) -> 
     """One member met by the sweep: the segment and those that nest it."""
     segment, version = _payload(item.payload)
     _, workspace, member_id = item.key.split(":", 2)
-    member: Member | None = states.get(item.key)
+    found: Kept | None = states.get(item.key)
     d = states.get(active.latest_key(workspace, "segment", segment))
-    if member is None or d is None or d.version != version:
+    if found is None or d is None or d.version != version:
         yield Drop("superseded")
         return
-    if not member.counts and not member.inside:
+    if not found.counts and not found.inside:
         yield Drop("does_not_count")
         return
     why = Why(f"{item.cause}:{version}", "backfill", now, historical=True, backfill=True)
-    yield from settle(workspace, member_id, member, rules, (segment, *rules.dependents(segment)), why, states)
+    yield from settle(workspace, member_id, opened(found), rules, (segment, *rules.dependents(segment)), why, states)
 
 
 def on_sweep_end(item: SweepEnd, states: States, now: int) -> Iterator[Outcome]:

@@ -82,6 +82,24 @@ def test_what_stays_inside_is_known_by_its_header_and_not_even_read(driver):
     assert [e.type for e in driver.emitted(topics.CRM_EVENTS)] == ["member.created"]
 
 
+@pytest.mark.parametrize(
+    ("topic", "headers"),
+    [
+        (topics.DECISIONS, {"ce_type": "decision.made", "verdict": "send"}),
+        (topics.DELIVERIES, {"ce_type": "delivery.returned"}),
+        (topics.DELIVERIES, {"ce_type": "rondo.delivery.deferred"}),
+    ],
+)
+def test_messages_that_are_told_by_another_record_are_dropped_by_their_header(driver, topic, headers):
+    driver.feed(topic, KEY, b"no JSON", headers=headers)
+    assert driver.drops["inside"] == 1 and not driver.dead and not driver.emitted()
+
+
+def test_without_those_headers_the_record_itself_is_read(driver):
+    driver.feed(topics.DELIVERIES, KEY, _sent("d9", "returned"))
+    assert driver.drops["inside"] == 1 and not driver.emitted()
+
+
 @pytest.mark.parametrize("kind", sorted(INSIDE))
 def test_no_kind_is_both_inside_and_told(kind):
     assert of_member(MemberEvent("demo", "m1", kind, "e1", "2026-01-01T00:00:00Z"), None) is None

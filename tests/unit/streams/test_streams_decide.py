@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import msgspec
 import pytest
 
+from rondo_common.outcomes import Drop
 from rondo_common.stage import Record
 from rondo_common.streams.codec import Codec, Sweep
 from rondo_common.streams.decide import STUCK_TIMER, Decision, StageParts, plan
@@ -59,6 +60,19 @@ def test_a_state_that_cant_be_encoded_shows_at_the_end_unless_careful() -> None:
 def test_states_that_end_as_they_were_are_not_written() -> None:
     d = decide([Ask("a", add=0)], {"c:a": msgspec.json.encode(Count(3))})
     assert d.changes() == {}
+
+
+def test_what_is_dropped_as_it_is_read_is_counted_and_touches_nothing() -> None:
+    class Choosy(ToyStage):
+        def read(self, record: Record) -> object:
+            return Drop("inside") if record.headers.get("ce_type") == "inside" else super().read(record)
+
+    d, stage = decide([]), Choosy(log=0)
+    record = Record(stage.input, 0, 0, "a", b"can't be read", T, {"ce_type": "inside"})
+    planned = plan(stage, record, T)
+    assert planned.failed is None and not planned.touches.keys
+    assert d.handle(planned)
+    assert d.drops == {"inside": 1} and d.handled == {"Record": 1} and not d.outs and d.changes() == {}
 
 
 def test_ids_follow_from_the_cause_alone() -> None:

@@ -56,6 +56,12 @@ class Codec:
         self._types = types
         self._decoders = {prefix: msgspec.json.Decoder(t).decode for prefix, t in types.items()}
         self._two = {prefix.split(":", 1)[0] for prefix in types if ":" in prefix}
+        # kinds whose keys need no second look: most states are of one
+        self._plain = {kind: decode for kind, decode in self._decoders.items() if kind not in self._two}
+        self._starts: dict[type, tuple[str, ...]] = {}
+        for prefix, kind in types.items():
+            if ":" in prefix or prefix not in self._two:
+                self._starts[kind] = (*self._starts.get(kind, ()), f"{prefix}:")
         self._timers = msgspec.json.Decoder(Timers).decode
         self._sweep = msgspec.json.Decoder(Sweep).decode
         self._offsets = msgspec.json.Decoder(Offsets).decode
@@ -74,6 +80,9 @@ class Codec:
 
     def decode(self, key: str, raw: bytes) -> Any:
         """The state under `key`. KeyError without a type, msgspec.DecodeError when it can't be read."""
+        plain = self._plain.get(key.partition(":")[0])
+        if plain is not None:
+            return plain(raw)
         if key[0] == "~":
             if key == OFFSETS:
                 return self._offsets(raw)
@@ -82,6 +91,9 @@ class Codec:
 
     def check(self, key: str, value: Any) -> None:
         """TypeError when `value` is not of the type the stage lists for `key`; KeyError without one."""
+        starts = self._starts.get(type(value))
+        if starts is not None and key.startswith(starts):
+            return
         kind = self._types[self.prefix(key)]
         if type(value) is not kind and isinstance(kind, type) and not isinstance(value, kind):
             raise TypeError(f"state {key!r} is to be a {kind.__name__}, not a {type(value).__name__}")

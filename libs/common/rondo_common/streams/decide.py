@@ -122,6 +122,10 @@ class Decision:
 
     def handle(self, p: Planned) -> bool:
         """Decide one input, its owner's due timers first (STREAMS 11). False: it waits."""
+        if type(p.message) is Drop:
+            self.handled["Record"] += 1
+            self.drops[p.message.reason] += 1
+            return True
         owner = p.touches.owner
         if owner is not None and self.overlay.any_timers:
             reason = self._fire(owner, p.now)
@@ -292,22 +296,24 @@ class Decision:
         is dead-lettered or waits leaves nothing behind."""
         outs: list[Out] = []
         effects: list[Outcome] = []
+        now, check, headers = p.now, self._codec.check, self._envelope.headers
         for o in outcomes:
             kind = type(o)
-            if kind is Emit:
+            if kind is Save:
                 value = o.value
-                if value is not None and type(value) is not bytes:
-                    value = encode(value)
-                time = p.now if o.time is None else o.time
-                outs.append(Out(o, value, self._envelope.headers(o, p.item, p.depth, len(outs), time), time))
-            elif kind is Save:
-                if o.value is not None:
-                    self._codec.check(o.key, o.value)
+                if value is not None:
+                    check(o.key, value)
                     if self._careful:
-                        encode(o.value)
+                        encode(value)
                 elif o.key[:1] == "~":
                     raise ValueError(f"state key {o.key!r}: keys that begin with ~ are the loop's")
                 effects.append(o)
+            elif kind is Emit:
+                value = o.value
+                if value is not None and type(value) is not bytes:
+                    value = encode(value)
+                time = now if o.time is None else o.time
+                outs.append(Out(o, value, headers(o, p.item, p.depth, len(outs), time), time))
             elif kind is DeadLetter or kind is Wait:
                 return o
             elif kind in _EFFECTS:
@@ -316,7 +322,8 @@ class Decision:
                 effects.append(o)
             else:
                 raise TypeError(f"not an outcome: {kind.__name__}")
-        self.outs.extend(outs)
+        if outs:
+            self.outs += outs
         put = self.overlay.put
         for o in effects:
             if type(o) is Save:

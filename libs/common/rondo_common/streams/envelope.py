@@ -15,15 +15,14 @@ _DEPTH_OF = {str(depth): depth for depth in range(MAX_DEPTH + 1)}
 
 
 @lru_cache(maxsize=4096)
-def _second(seconds: int) -> str:
-    return clock.iso(seconds * 1000)[:-1]
+def iso(ms: int) -> bytes:
+    """`clock.iso` as bytes, for many times near each other."""
+    return clock.iso(ms).encode()
 
 
 @lru_cache(maxsize=4096)
-def iso(ms: int) -> bytes:
-    """`clock.iso` as bytes, for many times near each other."""
-    seconds, rest = divmod(ms, 1000)
-    return f"{_second(seconds)}.{rest:03d}Z".encode() if rest else f"{_second(seconds)}Z".encode()
+def _time(ms: int) -> tuple[str, bytes]:
+    return "ce_time", iso(ms)
 
 
 def depth_of(item: Input) -> int:
@@ -54,29 +53,30 @@ class Envelope:
     def __init__(self, stage: str):
         self._stage = stage
         self._source = f"/rondo/{stage}".encode()
-        self._fixed: dict[tuple[str, int], Headers] = {}
+        self._fixed: dict[tuple[str, str, int], Headers] = {}
         self._reported = ""
 
     def headers(self, emit: Emit, item: Input, depth: int, index: int, time: int) -> Headers:
         """Headers of the `index`-th record that `item` caused, `depth` deep itself, written at `time`."""
-        fixed = self._fixed.get((emit.type, depth))
+        fixed = self._fixed.get((emit.type, emit.verdict, depth))
         if fixed is None:
-            fixed = self._fixed[emit.type, depth] = [
+            fixed = self._fixed[emit.type, emit.verdict, depth] = [
                 ("ce_specversion", b"1.0"),
                 ("ce_source", self._source),
                 ("content-type", b"application/json"),
                 ("ce_type", emit.type.encode()),
                 ("depth", b"%d" % (depth + 1)),
             ]
+            if emit.verdict:
+                fixed.append(("verdict", emit.verdict.encode()))
         id = emit.id or ids.derived(item.cause, f"{self._stage}:{index}")
-        headers = [*fixed, ("ce_id", id.encode()), ("ce_time", iso(time))]
-        if emit.subject:
-            headers.append(("ce_subject", emit.subject.encode()))
         trace = item.headers.get("traceparent") if type(item) is Record else None
         if trace and tracing.on():
             trace = self._traced(item, trace)
-        headers.append(("traceparent", trace.encode() if trace else _begun(item, id)))
-        return headers
+        begun = "traceparent", trace.encode() if trace else _begun(item, id)
+        if not emit.subject:
+            return [*fixed, ("ce_id", id.encode()), _time(time), begun]
+        return [*fixed, ("ce_id", id.encode()), _time(time), ("ce_subject", emit.subject.encode()), begun]
 
     def _traced(self, item: Record, trace: str) -> str:
         """The traceparent of what `item` causes: below a span that lasts from the record's arrival in its

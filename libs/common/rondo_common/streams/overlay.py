@@ -92,6 +92,7 @@ class Overlay:
         self._current: dict[str, Any] = {}
         self._codec = codec
         self._memory = memory
+        self._globals = memory.globals
         self._fetch = fetch
         self._globals_changed = False
 
@@ -99,7 +100,9 @@ class Overlay:
 
     def get(self, key: str) -> Any:
         if key[:2] == "g:":
-            return self.changed[key] if key in self.changed else self._memory.globals.get(key)
+            if self._globals_changed and key in self.changed:
+                return self.changed[key]
+            return self._globals.get(key)
         if key not in self.allowed:
             raise KeyError(f"state {key!r} was not named by touches()")
         current = self._current

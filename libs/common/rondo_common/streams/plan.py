@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from rondo_common.outcomes import DeadLetter
+from rondo_common.outcomes import DeadLetter, Drop
 from rondo_common.stage import Input, Record, Result, Results, Stage, Timer, Touches
 from rondo_common.streams.envelope import MAX_DEPTH, depth_of
 
@@ -40,6 +40,8 @@ def plan(stage: Stage, item: Input, clock: int) -> Planned:
             return Planned(item, None, touches, now, depth, DeadLetter("unreadable", str(e)))
         except Exception as e:
             return Planned(item, None, touches, now, depth, failure(e))
+        if type(message) is Drop:
+            return Planned(item, message, touches, now, depth, None)
     elif kind is Timer and not stage.wall_clock:
         now = item.due
     try:
