@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 _TEXT_FORMATS = ("JSONEachRow", "CSV", "TSV", "TabSeparated", "Values", "JSONCompactEachRow")
+_INPUT = "FROM input("
 
 
 class QueryFailed(Exception):
@@ -42,7 +43,10 @@ class Engine:
                 else:
                     path = _spill(body)
                     target = head.strip().removesuffix("FORMAT").strip()
-                    statement = f"{target} SELECT * FROM file('{path}', '{format_}')"
+                    if _INPUT in target:
+                        statement = target.replace(_INPUT, f"FROM file('{path}', '{format_}', ", 1)
+                    else:
+                        statement = f"{target} SELECT * FROM file('{path}', '{format_}')"
             with self._lock:
                 answer = self._session.query(statement, default_format, params=dict(parameters or {}))
             return bytes(answer.bytes() or b"")
