@@ -13,14 +13,17 @@ offsets follow behind, for the eye only (lag), and don't wait for `facts`.
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
+from clickhouse_connect.driver.exceptions import DatabaseError
 
 from rondo_common import ids, kafka, telemetry, topics, warehouse
 from rondo_common.settings import Settings
 from services.insights import facts
+from services.insights.dead_letters import DeadLetters
+from services.insights.engine import EngineLost
 from services.insights.tables import TABLES, Table, check
 
 GROUP = "rondo.insights"
@@ -56,13 +59,17 @@ def gathering(rows: int, seconds: float) -> float:
 class Feed:
     """Reads the topics of all tables and writes rows. One thread; `run` until `stop`."""
 
-    def __init__(self, settings: Settings):
+    def __init__(self, settings: Settings, reopen: Callable[[], None] | None = None):
+        """`reopen` opens the engine's folder anew, where it is in this process."""
         self._settings = settings
+        self._reopen = reopen
+        self._damaged = False
+        self._failing_since: float | None = None
         self._stop = threading.Event()
         self._hurry = threading.Event()
         self._client: Any = None
         self._consumer: Any = None
-        self._producer: Any = None
+        self._dead = DeadLetters(settings.kafka)
         secret = settings.secret
         self._tables: tuple[Fed, ...] = (
             *TABLES,
@@ -116,9 +123,11 @@ class Feed:
                 self._state = "running"
                 while not self._stop.is_set():
                     self._turn()
+            except EngineLost:
+                log.error("the engine does not open its folder; another process has to")
+                raise
             except Exception as e:
-                self._state = f"waiting: {type(e).__name__}"
-                log.warning("feed interrupted; positions are read again", error=str(e)[:300])
+                self._trouble(e)
                 self._stop.wait(1.0)
             finally:
                 if self._consumer is not None:
@@ -126,7 +135,28 @@ class Feed:
                     self._consumer = None
         self._state = "stopped"
 
+    def _trouble(self, e: Exception) -> None:
+        """Say what is wrong. An engine that refuses a statement may have a damaged part (a full disk leaves some),
+        so its folder is opened anew before the next try."""
+        self._state = f"waiting: {type(e).__name__}"
+        if self._failing_since is None:
+            self._failing_since = time.monotonic()
+        log.warning(
+            "the warehouse is not fed; positions are read again in 1 s",
+            error=str(e)[:500],
+            failing_s=round(time.monotonic() - self._failing_since, 1),
+        )
+        self._damaged = self._damaged or isinstance(e, DatabaseError)
+
+    def _fed(self) -> None:
+        if self._failing_since is not None:
+            log.info("the warehouse is fed again", after_s=round(time.monotonic() - self._failing_since, 1))
+            self._failing_since = None
+
     def _open(self) -> None:
+        if self._damaged and self._reopen is not None:
+            self._reopen()
+        self._damaged = False
         self._client = warehouse.connect(self._settings.url_warehouse)
         self._client.command(f"CREATE DATABASE IF NOT EXISTS {warehouse.DATABASE}")
         for table in self._tables:
@@ -209,27 +239,7 @@ class Feed:
                         if topic not in self._since:
                             self._since[topic] = time.monotonic()
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
-            self._bury(message, f"{type(e).__name__}: {e}")
-
-    def _bury(self, message: Any, detail: str) -> None:
-        """Poison stops nobody: what is no JSON object goes to the dead letters and the feed goes on."""
-        log.warning("unreadable record", topic=message.topic(), partition=message.partition(), offset=message.offset())
-        name = topics.dlq(message.topic())
-        if name not in topics.TOPICS:
-            return
-        headers = {
-            "rondo-dlq-reason": "unreadable",
-            "rondo-dlq-detail": detail[:500],
-            "rondo-dlq-topic": message.topic(),
-            "rondo-dlq-partition": str(message.partition()),
-            "rondo-dlq-offset": str(message.offset()),
-            "rondo-dlq-stage": "insights",
-        }
-        if self._producer is None:
-            self._producer = kafka.producer(self._settings.kafka, "insights-dlq")
-        self._producer.produce(name, key=message.key(), value=message.value(), headers=headers)
-        if self._producer.flush(10):
-            raise RuntimeError("the dead letter was not acknowledged")
+            self._dead.put(message, f"{type(e).__name__}: {e}")
 
     def _write(self, topic: str, tables: list[Fed]) -> None:
         """Write all that waits of a topic; then it is written as far as it has been read."""
@@ -237,6 +247,7 @@ class Feed:
             if rows := self._rows[table.name]:
                 self._client.command(self._inserts[table.name], data=b"".join(rows), settings=_SETTINGS)
                 self.rows += len(rows)
+                self._fed()
                 if table.topic == _EVENTS:
                     self._owed_since = self._owed_since if self._owed else time.monotonic()
                     self._owed += len(rows)
