@@ -11,9 +11,8 @@ Completed`, `t` (traits), `c:email:offers`. Facts of one name lie together, sort
 """
 
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import msgspec
 
@@ -21,6 +20,8 @@ from rondo_common import topics
 from rondo_common.clock import from_iso
 from rondo_common.ids import identifier_id, normal_email, normal_phone
 from rondo_common.records import Contact
+from services.insights.rowbinary import int64, place, size, text, uint128
+from services.insights.tables import ORIGIN, insert, quoted
 
 BIAS = 1 << 50
 """Added to instants (ms) inside `ord`, so that those before 1970 are positive too."""
@@ -94,6 +95,15 @@ def derive(database: str, spans: Mapping[int, tuple[int, int]]) -> str:
 _contact = msgspec.json.Decoder(Contact).decode
 _ADDRESSES = {"email": "email", "sms": "phone", "messaging": "telegram_chat_id"}
 _FORMS: dict[str, Callable[[str], str]] = {"email": normal_email, "phone": normal_phone}
+_PEOPLE = {
+    **ORIGIN,
+    "workspace": "LowCardinality(String)",
+    "status": "LowCardinality(String)",
+    "m": "UInt128",
+    "user_id": "String",
+    "into": "UInt128",
+    "holds": "Array(Tuple(LowCardinality(String), Int64, UInt8, UInt8))",
+}
 
 
 @dataclass(frozen=True)
@@ -107,14 +117,17 @@ class People:
     def create(self, database: str) -> str:
         """SQL that makes it. `holds` are the suppressions in force: channel, since (ms), whether it is
         for one address, and whether the member's present address is that one."""
+        columns = ", ".join(f"`{c}` {t}" for c, t in _PEOPLE.items())
         return (
-            f"CREATE TABLE IF NOT EXISTS {database}.people (_topic LowCardinality(String), _partition UInt16, "
-            "_offset UInt64, workspace LowCardinality(String), status LowCardinality(String), m UInt128, "
-            "user_id String, `into` UInt128, holds Array(Tuple(LowCardinality(String), Int64, UInt8, UInt8))) "
+            f"CREATE TABLE IF NOT EXISTS {database}.people ({columns}) "
             "ENGINE = ReplacingMergeTree(_offset) ORDER BY (workspace, status, m)"
         )
 
-    def row(self, partition: int, offset: int, time: str, value: bytes) -> dict[str, Any] | None:
+    def insert(self, database: str) -> str:
+        """SQL that takes rows."""
+        return insert(database, "people", {c: f"`{c}`" for c in _PEOPLE}, f"input({quoted(_PEOPLE)})")
+
+    def row(self, partition: int, offset: int, time: int, value: bytes) -> bytes | None:
         """The row of a contact; None for one whose ids are none."""
         contact = _contact(value)
         try:
@@ -123,21 +136,22 @@ class People:
         except ValueError:
             return None
         gone = contact.erased or bool(into)
-        return {
-            "_topic": self.topic,
-            "_partition": partition,
-            "_offset": offset,
-            "workspace": contact.workspace,
-            "status": "gone" if gone else "known" if contact.user_id else "anonymous",
-            "m": str(m),
-            "user_id": contact.user_id or "",
-            "into": str(into),
-            "holds": self._holds(contact) if contact.suppressions else [],
-        }
+        held = list(self._holds(contact)) if contact.suppressions else []
+        parts = [
+            text(self.topic),
+            place(partition, offset),
+            text(contact.workspace),
+            text("gone" if gone else "known" if contact.user_id else "anonymous"),
+            uint128(m),
+            text(contact.user_id or ""),
+            uint128(into),
+            size(len(held)),
+            *held,
+        ]
+        return b"".join(parts)
 
-    def _holds(self, contact: Contact) -> list[tuple[str, int, int, int]]:
+    def _holds(self, contact: Contact) -> Iterator[bytes]:
         secret = self.secret(contact.workspace)
-        holds = []
         for held in contact.suppressions:
             kind = _ADDRESSES.get(held.channel, "")
             address = getattr(contact, kind) if kind else None
@@ -148,5 +162,4 @@ class People:
                 at = from_iso(held.at)
             except ValueError:
                 continue
-            holds.append((held.channel, at, int(held.address_id is not None), int(mine)))
-        return holds
+            yield text(held.channel) + int64(at) + bytes((held.address_id is not None, mine))

@@ -5,45 +5,53 @@ INSERT of one table, and one INSERT is one block, so it is in the table whole or
 the position read back says where to go on. Several partitions may share the block, each has its own
 position in it. Several tables may read one topic: it is read from the lowest position, and each table
 takes what lies beyond its own, so a new table on an old folder fills from the log's beginning. `facts`
-is made by the engine out of `member_events`, behind it (see `facts`). The group's committed offsets
-follow behind, for the eye only (lag).
+is made by the engine out of `member_events`, behind it (see `facts`), and seldom: a statement that makes them
+costs 30 ms before the first row, and only previews read them, which ask to `hurry`. The group's committed
+offsets follow behind, for the eye only (lag), and don't wait for `facts`.
 """
 
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
+from clickhouse_connect.driver.exceptions import DatabaseError
 
 from rondo_common import ids, kafka, telemetry, topics, warehouse
-from rondo_common.clock import iso
 from rondo_common.settings import Settings
 from services.insights import facts
-from services.insights.tables import TABLES, Table
+from services.insights.dead_letters import DeadLetters
+from services.insights.engine import EngineLost
+from services.insights.tables import TABLES, Table, check
 
 GROUP = "rondo.insights"
-BATCH_ROWS = 20_000
-BATCH_S, LONGEST_S = 0.5, 2.0
-"""A batch is written when so much time has passed or so many rows wait. An INSERT costs tens of milliseconds
-for each table whatever it holds, so while many rows come they are gathered longer, up to LONGEST_S."""
-FULL_RATE = 5_000
-"""Rows a second at which a batch takes LONGEST_S."""
-_ONE_BLOCK = {
-    "input_format_parallel_parsing": 0,
-    "max_insert_block_size": 1_000_000,
-    "min_insert_block_size_rows": 1_000_000,
-    "min_insert_block_size_bytes": 1_000_000_000,
-}
-
-_EVENTS = topics.MEMBER_EVENTS
+BATCH_S, LONGEST_S = 0.5, 1.0
+"""A topic's rows are written when the first has waited so long. An INSERT costs the engine 4 to 8 ms for each
+table whatever it holds, so while many rows come they are gathered longer, up to LONGEST_S."""
+LATE_S = 3.0
+"""On a machine that is busy writing takes long whatever it writes: reading takes as long then, up to this."""
+FULL_RATE = 2_000
+"""Rows a second at which they wait LONGEST_S."""
+ENOUGH = 2_000
+"""Rows of a topic that need not wait longer than BATCH_S: as many share an INSERT's cost well."""
+MOST_ROWS = 20_000
+FACTS_ROWS, FACTS_S = 10_000, 5.0
+"""Facts are made of so many events at once, or when the first of them has waited so long."""
+_FETCH = {"fetch_min_bytes": 65_536, "fetch_wait_max_ms": 100}
+"""A fetch names a hundred partitions, and the broker, the client and this loop (it is told the end of each) pay for
+all of them, so there had better be something in it."""
+_SETTINGS = dict(facts.SETTINGS)
 
 log = telemetry.logger(__name__)
 
+_EVENTS = topics.MEMBER_EVENTS
+Fed = Table | facts.People
+
 
 def gathering(rows: int, seconds: float) -> float:
-    """Seconds to gather the next batch in, after one of so many rows that took so long."""
+    """Seconds for which few rows of a topic may wait, after a turn of so many rows that took so long."""
     rate = rows / max(seconds, 0.1)
     return max(BATCH_S, min(LONGEST_S, LONGEST_S * rate / FULL_RATE))
 
@@ -51,28 +59,43 @@ def gathering(rows: int, seconds: float) -> float:
 class Feed:
     """Reads the topics of all tables and writes rows. One thread; `run` until `stop`."""
 
-    def __init__(self, settings: Settings):
+    def __init__(self, settings: Settings, reopen: Callable[[], None] | None = None):
+        """`reopen` opens the engine's folder anew, where it is in this process."""
         self._settings = settings
+        self._reopen = reopen
+        self._damaged = False
+        self._failing_since: float | None = None
         self._stop = threading.Event()
+        self._hurry = threading.Event()
         self._client: Any = None
         self._consumer: Any = None
-        self._producer: Any = None
+        self._dead = DeadLetters(settings.kafka)
         secret = settings.secret
-        self._tables: tuple[Table | facts.People, ...] = (
+        self._tables: tuple[Fed, ...] = (
             *TABLES,
             facts.People(lambda workspace: ids.workspace_secret(secret, workspace)),
         )
-        self._by_topic: dict[str, list[Table | facts.People]] = defaultdict(list)
+        self._by_topic: dict[str, list[Fed]] = defaultdict(list)
         for table in self._tables:
             self._by_topic[table.topic].append(table)
-        self._rows: dict[str, list[bytes]] = defaultdict(list)
+        self._inserts = {table.name: table.insert(warehouse.DATABASE) for table in self._tables}
+        self._rows: dict[str, list[bytes]] = {table.name: [] for table in self._tables}
+        self._since: dict[str, float] = {}
+        """When the first row came that waits, by topic."""
         self._have: dict[tuple[str, int], int] = {}
-        self._facts: dict[int, int] = {}
         self._next: dict[tuple[str, int], int] = {}
+        self._facts: dict[int, int] = {}
+        self._owed = 0
+        """Rows of member_events of which no facts are made yet, and since when."""
+        self._owed_since = 0.0
+        self._shown: dict[tuple[str, int], int] = {}
+        """How far the tables show the log ..."""
         self._written: dict[tuple[str, int], int] = {}
+        """... and how far all of them do, `facts` too."""
         self._ends: dict[tuple[str, int], int] = {}
         self._state = "starting"
         self._gather_s = BATCH_S
+        self._wrote_s = 0.0
         self.rows = 0
         """Rows written since the start."""
 
@@ -85,6 +108,10 @@ class Feed:
         written = self._written
         return sum(max(0, end - written.get(where, 0)) for where, end in ends.items() if where[0] in self._by_topic)
 
+    def hurry(self) -> None:
+        """Write what is there without gathering more: somebody waits for it."""
+        self._hurry.set()
+
     def stop(self) -> None:
         self._stop.set()
 
@@ -96,9 +123,11 @@ class Feed:
                 self._state = "running"
                 while not self._stop.is_set():
                     self._turn()
+            except EngineLost:
+                log.error("the engine does not open its folder; another process has to")
+                raise
             except Exception as e:
-                self._state = f"waiting: {type(e).__name__}"
-                log.warning("feed interrupted; positions are read again", error=str(e)[:300])
+                self._trouble(e)
                 self._stop.wait(1.0)
             finally:
                 if self._consumer is not None:
@@ -106,50 +135,88 @@ class Feed:
                     self._consumer = None
         self._state = "stopped"
 
+    def _trouble(self, e: Exception) -> None:
+        """Say what is wrong. An engine that refuses a statement may have a damaged part (a full disk leaves some),
+        so its folder is opened anew before the next try."""
+        self._state = f"waiting: {type(e).__name__}"
+        if self._failing_since is None:
+            self._failing_since = time.monotonic()
+        log.warning(
+            "the warehouse is not fed; positions are read again in 1 s",
+            error=str(e)[:500],
+            failing_s=round(time.monotonic() - self._failing_since, 1),
+        )
+        self._damaged = self._damaged or isinstance(e, DatabaseError)
+
+    def _fed(self) -> None:
+        if self._failing_since is not None:
+            log.info("the warehouse is fed again", after_s=round(time.monotonic() - self._failing_since, 1))
+            self._failing_since = None
+
     def _open(self) -> None:
+        if self._damaged and self._reopen is not None:
+            self._reopen()
+        self._damaged = False
         self._client = warehouse.connect(self._settings.url_warehouse)
         self._client.command(f"CREATE DATABASE IF NOT EXISTS {warehouse.DATABASE}")
         for table in self._tables:
             self._client.command(table.create(warehouse.DATABASE))
         self._client.command(facts.CREATE_FACTS.format(db=warehouse.DATABASE))
         self._client.command(facts.INDEX_OFFSETS.format(db=warehouse.DATABASE))
-        self._consumer = kafka.reader(self._settings.kafka, GROUP)
-        self._rows.clear()
-        self._next.clear()
-        self._have.clear()
-        self._written.clear()
+        self._consumer = kafka.reader(self._settings.kafka, GROUP, **_FETCH)
+        for rows in self._rows.values():
+            rows.clear()
+        for known in (self._since, self._next, self._have, self._shown, self._written):
+            known.clear()
         for table in self._tables:
-            found = self._client.query(
-                f"SELECT _partition, max(_offset) FROM {warehouse.DATABASE}.{table.name} "
-                f"WHERE _topic = '{table.topic}' GROUP BY _partition"
-            ).result_rows
-            known = {int(p): int(o) + 1 for p, o in found}
+            positions = self._positions(table.name)
             topic = self._consumer.list_topics(table.topic, timeout=kafka.TIMEOUT_S).topics[table.topic]
             if topic.error is not None:
                 raise kafka.KafkaException(topic.error)
             for p in topic.partitions:
-                have = self._have[table.name, p] = known.get(p, 0)
+                have = self._have[table.name, p] = positions.get(p, 0)
                 self._next[table.topic, p] = min(have, self._next.get((table.topic, p), have))
-        made = self._client.query(f"SELECT _partition, max(_offset) + 1 FROM {warehouse.DATABASE}.facts GROUP BY 1")
-        self._facts = {int(p): int(o) for p, o in made.result_rows}
+        self._facts = self._positions("facts")
         self._derive()
         self._consumer.assign([kafka.TopicPartition(t, p, o) for (t, p), o in self._next.items()])
 
+    def _positions(self, table: str) -> dict[int, int]:
+        found = self._client.query(
+            f"SELECT _partition, max(_offset) + 1 FROM {warehouse.DATABASE}.{table} GROUP BY _partition"
+        )
+        return {int(p): int(o) for p, o in found.result_rows}
+
     def _turn(self) -> None:
+        """Read for BATCH_S, then write the topics of which much waits, or some for long."""
         began, passed, read = time.monotonic(), 0.0, 0
-        while read < BATCH_ROWS and not self._stop.is_set():
+        reading = max(BATCH_S, min(LATE_S, self._wrote_s))
+        while read < MOST_ROWS and passed < reading and not self._stop.is_set() and not self._hurry.is_set():
             messages = self._consumer.consume(2_000, 0.1)
             for message in messages:
                 self._take(message)
             read += len(messages)
             passed = time.monotonic() - began
-            if passed >= self._gather_s or (passed >= BATCH_S and not messages):
-                break
         self._gather_s = gathering(read, passed)
-        self._write()
+        everything = self._hurry.is_set()
+        self._hurry.clear()
+        if everything:  # what has come in meanwhile is what is waited for
+            for message in self._consumer.consume(MOST_ROWS, 0.05):
+                self._take(message)
+        began = time.monotonic()
+        due = began - self._gather_s + BATCH_S / 2
+        for topic, tables in self._by_topic.items():
+            since = self._since.get(topic)
+            many = len(self._rows[tables[0].name]) >= ENOUGH
+            if since is None or everything or many or since <= due:
+                self._write(topic, tables)
+        late = time.monotonic() - self._owed_since >= FACTS_S
+        if self._owed and (everything or not read or late or self._owed >= FACTS_ROWS):
+            self._derive()
+        self._wrote_s = time.monotonic() - began
 
     def _take(self, message: Any) -> None:
-        where = (message.topic(), message.partition())
+        topic, partition = message.topic(), message.partition()
+        where = (topic, partition)
         error = message.error()
         if error is not None:
             if kafka.is_eof(error):
@@ -163,65 +230,56 @@ class Feed:
         if value is None:
             return
         try:
-            for table in self._by_topic[where[0]]:
-                if offset >= self._have[table.name, where[1]]:
-                    row = table.row(where[1], offset, iso(message.timestamp()[1]), value)
+            check(value)
+            for table in self._by_topic[topic]:
+                if offset >= self._have[table.name, partition]:
+                    row = table.row(partition, offset, message.timestamp()[1], value)
                     if row is not None:
-                        self._rows[table.name].append(msgspec.json.encode(row))
-        except (msgspec.DecodeError, UnicodeDecodeError, AttributeError) as e:
-            self._bury(message, f"{type(e).__name__}: {e}")
+                        self._rows[table.name].append(row)
+                        if topic not in self._since:
+                            self._since[topic] = time.monotonic()
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
+            self._dead.put(message, f"{type(e).__name__}: {e}")
 
-    def _bury(self, message: Any, detail: str) -> None:
-        """Poison stops nobody: what is no JSON object goes to the dead letters and the feed goes on."""
-        log.warning("unreadable record", topic=message.topic(), partition=message.partition(), offset=message.offset())
-        name = topics.dlq(message.topic())
-        if name not in topics.TOPICS:
-            return
-        headers = {
-            "rondo-dlq-reason": "unreadable",
-            "rondo-dlq-detail": detail[:500],
-            "rondo-dlq-topic": message.topic(),
-            "rondo-dlq-partition": str(message.partition()),
-            "rondo-dlq-offset": str(message.offset()),
-            "rondo-dlq-stage": "insights",
-        }
-        if self._producer is None:
-            self._producer = kafka.producer(self._settings.kafka, "insights-dlq")
-        self._producer.produce(name, key=message.key(), value=message.value(), headers=headers)
-        if self._producer.flush(10):
-            raise RuntimeError("the dead letter was not acknowledged")
-
-    def _write(self) -> None:
-        for name, lines in self._rows.items():
-            if lines:
-                self._client.raw_insert(
-                    f"{warehouse.DATABASE}.{name}",
-                    insert_block=b"\n".join(lines),
-                    settings=_ONE_BLOCK | {"date_time_input_format": "best_effort"},
-                    fmt="JSONEachRow",
-                )
-                self.rows += len(lines)
-                lines.clear()
-        self._derive()
+    def _write(self, topic: str, tables: list[Fed]) -> None:
+        """Write all that waits of a topic; then it is written as far as it has been read."""
+        for table in tables:
+            if rows := self._rows[table.name]:
+                self._client.command(self._inserts[table.name], data=b"".join(rows), settings=_SETTINGS)
+                self.rows += len(rows)
+                self._fed()
+                if table.topic == _EVENTS:
+                    self._owed_since = self._owed_since if self._owed else time.monotonic()
+                    self._owed += len(rows)
+                rows.clear()
+        self._since.pop(topic, None)
         moved = []
         for where, offset in self._next.items():
-            end = max(offset, self._ends.get(where, 0))
-            if self._written.get(where, -1) < end:
-                self._written[where] = end
-                moved.append(kafka.TopicPartition(*where, end))
+            if where[0] == topic:
+                end = max(offset, self._ends.get(where, 0))
+                if self._shown.get(where, -1) < end:
+                    self._shown[where] = end
+                    moved.append(kafka.TopicPartition(*where, end))
+        if topic != _EVENTS or not self._owed:
+            self._settle(topic)
         if moved:
             self._consumer.commit(offsets=moved, asynchronous=True)
 
+    def _settle(self, topic: str) -> None:
+        self._written.update({where: end for where, end in self._shown.items() if where[0] == topic})
+
     def _derive(self) -> None:
         """Bring `facts` up to where `member_events` is."""
+        events = {
+            p: max(self._shown.get((_EVENTS, p), 0), have)
+            for (t, p), have in self._have.items()
+            if t == "member_events"
+        }
         while spans := {
-            p: (done, min(end, done + facts.STEP))
-            for p, end in self._events_written().items()
-            if (done := self._facts.get(p, 0)) < end
+            p: (done, min(end, done + facts.STEP)) for p, end in events.items() if (done := self._facts.get(p, 0)) < end
         }:
-            self._client.command(facts.derive(warehouse.DATABASE, spans), settings=dict(facts.SETTINGS))
+            self._client.command(facts.derive(warehouse.DATABASE, spans), settings=_SETTINGS)
             for p, (_, end) in spans.items():
                 self._facts[p] = end
-
-    def _events_written(self) -> dict[int, int]:
-        return {p: max(o, self._have["member_events", p]) for (t, p), o in self._next.items() if t == _EVENTS}
+        self._owed = 0
+        self._settle(_EVENTS)

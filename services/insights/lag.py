@@ -28,6 +28,7 @@ class Lag:
         while behind := self._feed.behind(ends):
             if time.monotonic() >= deadline:
                 break
+            self._feed.hurry()
             await asyncio.sleep(_LOOK_S)
         return behind
 

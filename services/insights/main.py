@@ -16,12 +16,12 @@ from services.insights.lag import Lag
 
 
 async def start(life: Life, settings: Settings) -> None:
-    feed = Feed(settings)
-    routes = []
+    routes, reopen = [], None
     if urlsplit(settings.url_warehouse).port == settings.http_port:
         engine = Engine(os.path.join(settings.data_dir, "warehouse"))
         life.on_stop(engine.close)
-        routes = protocol.routes(engine)
+        routes, reopen = protocol.routes(engine), engine.reopen
+    feed = Feed(settings, reopen)
     app = lifecycle.health_app(feed.ready, routes)
     web.install(app, max_body=256 * 1024 * 1024)
     await life.http(app, settings.http_port)

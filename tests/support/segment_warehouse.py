@@ -34,19 +34,20 @@ class Warehouse:
     def feed(self, found: Iterable[tuple[str, Any]]) -> None:
         """Write (topic, record) as the feed does, all of one partition."""
         lines: dict[str, list[bytes]] = {}
+        settings = ", ".join(f"{name} = {value}" for name, value in facts.SETTINGS.items())
         first = self._offset
         for topic, record in found:
             value = msgspec.json.encode(record)
             tables = [_TABLES[topic], *([PEOPLE] if topic == topics.CONTACTS else [])]
             for table in tables:
-                row = table.row(0, self._offset, "2026-01-01T00:00:00Z", value)
+                row = table.row(0, self._offset, 1_767_225_600_000, value)
                 if row is not None:
-                    lines.setdefault(table.name, []).append(msgspec.json.encode(row))
+                    lines.setdefault(table.name, []).append(row)
             self._offset += 1
-        for name, rows in lines.items():
-            statement = f"INSERT INTO rondo.{name} SETTINGS date_time_input_format='best_effort' FORMAT JSONEachRow"
-            self.engine.run(statement, b"\n".join(rows))
-        settings = ", ".join(f"{name} = {value}" for name, value in facts.SETTINGS.items())
+        for table in (*TABLES, PEOPLE):
+            if rows := lines.get(table.name):
+                statement = table.insert("rondo").replace("FORMAT", f"SETTINGS {settings} FORMAT")
+                self.engine.run(statement, b"".join(rows))
         self.engine.run(f"{facts.derive('rondo', {0: (first, self._offset)})} SETTINGS {settings}")
 
     def rows(self, statement: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:

@@ -19,9 +19,11 @@ import re
 import sys
 import uuid
 from bisect import bisect_left
+from collections import deque
 from collections.abc import MutableMapping, Sequence
+from contextlib import suppress
 from contextvars import ContextVar
-from typing import Any, TypeVar
+from typing import Any, TextIO, TypeVar, cast
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, PlatformCollector, ProcessCollector
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
@@ -50,6 +52,7 @@ PERSONAL = frozenset(
 _EMAIL = re.compile(r"[A-Za-z0-9._%+'-]+@[A-Za-z0-9.-]+\.[A-Za-z]{2,}")
 _PHONE = re.compile(r"(?<![\w.:-])\+\d{7,15}(?!\w)")
 
+_LINES_KEPT = 200
 _trace: ContextVar[str] = ContextVar("rondo_traceparent", default="")
 _HEX = frozenset("0123456789abcdef-")
 
@@ -90,6 +93,25 @@ class _Stdout(logging.StreamHandler[Any]):
         return sys.stdout
 
 
+class _Careful:
+    """sys.stdout as it is at that moment. A line that can't be written (the disk is full) must not end the thread
+    that says it; it is kept and comes out before a later one."""
+
+    def __init__(self) -> None:
+        self._late: deque[str] = deque(maxlen=_LINES_KEPT)
+
+    def write(self, text: str) -> None:
+        self._late.append(text)
+        with suppress(OSError):
+            while self._late:
+                sys.stdout.write(self._late[0])
+                sys.stdout.flush()
+                self._late.popleft()
+
+    def flush(self) -> None:
+        """Done already."""
+
+
 def configure(service: str, level: str = "info") -> None:
     """Set up logging of this process. Libraries' own logging goes the same way from warning on."""
     number = logging.getLevelNamesMapping().get(level.upper(), logging.INFO)
@@ -104,7 +126,7 @@ def configure(service: str, level: str = "info") -> None:
     structlog.configure(
         processors=[*shared, structlog.processors.JSONRenderer()],
         wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.PrintLoggerFactory(),
+        logger_factory=structlog.PrintLoggerFactory(cast(TextIO, _Careful())),
         cache_logger_on_first_use=True,
     )
     structlog.contextvars.bind_contextvars(service=service)

@@ -45,9 +45,9 @@ class Insights:
         }
         self.process = None
 
-    def start(self):
+    def start(self, stdout=None):
         code = "from rondo_common.settings import load; from services.insights.main import main; raise SystemExit(main(load()))"
-        self.process = subprocess.Popen([sys.executable, "-c", code], env=self.env)
+        self.process = subprocess.Popen([sys.executable, "-c", code], env=self.env, stdout=stdout)
 
     def kill(self):
         self.process.send_signal(signal.SIGKILL)
