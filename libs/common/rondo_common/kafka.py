@@ -62,7 +62,7 @@ def producer(bootstrap: str, client_id: str = "rondo", **more: Any) -> Producer:
         "acks": "all",
         "enable.idempotence": True,
         # of two writes on their way librdkafka calls the first one written, though it was refused, when the second is
-        # taken; a partition that just gets its leader does both (decision 22)
+        # taken; a partition that just gets its leader does both (decision 21)
         "max.in.flight.requests.per.connection": 1,
         "linger.ms": 5,
         "message.max.bytes": MAX_RECORD + 65_536,
