@@ -9,7 +9,7 @@ from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicP
 
 from rondo_common import kafka as clients
 from rondo_common.streams import assignment
-from rondo_common.streams import loop as loop_module
+from rondo_common.streams import partitions as partitions_module
 from rondo_common.streams.commit import Aborted, Transactions
 from rondo_common.streams.runtime import group_of
 from rondo_common.streams.store import Store
@@ -59,7 +59,9 @@ def test_9_offsets_the_broker_never_decides_block_nobody(rig: Rig, rule: str, mo
     later. Where to read on is therefore in the states, not asked of the group."""
     if rule == "broken":
         real = assignment.start_of
-        monkeypatch.setattr(loop_module, "start_of", lambda c, place, restored, first: real(c, place, None, first))
+        monkeypatch.setattr(
+            partitions_module, "start_of", lambda c, place, restored, first: real(c, place, None, first)
+        )
     with rig.worker():
         for i in range(10):
             rig.ask(f"k{i}")

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from confluent_kafka import KafkaError
 
-from rondo_common.streams import loop as loop_module
+from rondo_common.streams import partitions as partitions_module
 from rondo_common.streams.commit import Fatal
 from rondo_common.streams.decide import StageParts
 from rondo_common.streams.loop import Clients, Loop
@@ -75,7 +75,7 @@ def consumer() -> FakeConsumer:
 
 @pytest.fixture
 def loop(consumer: FakeConsumer, monkeypatch: pytest.MonkeyPatch) -> Loop:
-    monkeypatch.setattr(loop_module, "bounds", lambda *_: {("toy.in", 0): (0, 0)})
+    monkeypatch.setattr(partitions_module, "bounds", lambda *_: {("toy.in", 0): (0, 0)})
     fake: Any = Anything()
     made = Loop(StageParts.of(ToyStage()), Clients(consumer, fake, fake, fake, fake, fake, ManualClock(1), fake), 1)  # type: ignore[arg-type]
     give(made, consumer)
@@ -95,7 +95,7 @@ def offsets(loop: Loop) -> list[int]:
 
 def test_it_waits_by_poll_and_then_takes_what_is_there(loop: Loop, consumer: FakeConsumer) -> None:
     loop._gather()
-    assert consumer.calls == [("poll", loop_module.IDLE_S), ("consume", 0)]
+    assert consumer.calls == [("poll", partitions_module.IDLE_S), ("consume", 0)]
     assert offsets(loop) == [0, 1, 2]
 
 
@@ -116,7 +116,7 @@ def test_a_failed_assignment_comes_out_of_the_loop(loop: Loop, consumer: FakeCon
     def fail(*_: Any) -> Any:
         raise RuntimeError("told to")
 
-    monkeypatch.setattr(loop_module, "bounds", fail)
+    monkeypatch.setattr(partitions_module, "bounds", fail)
     consumer.rebalance = lambda: give(loop, consumer)
     with pytest.raises(RuntimeError, match="told to"):
         loop._gather()
