@@ -36,7 +36,8 @@ FULL_RATE = 2_000
 """Rows a second at which they wait LONGEST_S."""
 ENOUGH = 2_000
 """Rows of a topic that need not wait longer than BATCH_S: as many share an INSERT's cost well."""
-MOST_ROWS = 20_000
+MOST_ROWS, MOST_BYTES = 20_000, 64 << 20
+"""A turn reads so much at most; the engine's door takes 256 MiB at once."""
 FACTS_ROWS, FACTS_S = 10_000, 5.0
 """Facts are made of so many events at once, or when the first of them has waited so long."""
 _FETCH = {"fetch_min_bytes": 65_536, "fetch_wait_max_ms": 100}
@@ -80,6 +81,8 @@ class Feed:
             self._by_topic[table.topic].append(table)
         self._inserts = {table.name: table.insert(warehouse.DATABASE) for table in self._tables}
         self._rows: dict[str, list[bytes]] = {table.name: [] for table in self._tables}
+        self._bytes = 0
+        """What `_rows` hold, about."""
         self._since: dict[str, float] = {}
         """When the first row came that waits, by topic."""
         self._have: dict[tuple[str, int], int] = {}
@@ -190,18 +193,25 @@ class Feed:
         """Read for BATCH_S, then write the topics of which much waits, or some for long."""
         began, passed, read = time.monotonic(), 0.0, 0
         reading = max(BATCH_S, min(LATE_S, self._wrote_s))
-        while read < MOST_ROWS and passed < reading and not self._stop.is_set() and not self._hurry.is_set():
+        while (
+            read < MOST_ROWS
+            and self._bytes < MOST_BYTES
+            and passed < reading
+            and not self._stop.is_set()
+            and not self._hurry.is_set()
+        ):
             messages = self._consumer.consume(2_000, 0.1)
             for message in messages:
                 self._take(message)
             read += len(messages)
             passed = time.monotonic() - began
         self._gather_s = gathering(read, passed)
-        everything = self._hurry.is_set()
+        hurried = self._hurry.is_set()
         self._hurry.clear()
-        if everything:  # what has come in meanwhile is what is waited for
+        if hurried:  # what has come in meanwhile is what is waited for
             for message in self._consumer.consume(MOST_ROWS, 0.05):
                 self._take(message)
+        everything = hurried or self._bytes >= MOST_BYTES
         began = time.monotonic()
         due = began - self._gather_s + BATCH_S / 2
         for topic, tables in self._by_topic.items():
@@ -209,8 +219,9 @@ class Feed:
             many = len(self._rows[tables[0].name]) >= ENOUGH
             if since is None or everything or many or since <= due:
                 self._write(topic, tables)
+        self._bytes = sum(len(row) for rows in self._rows.values() for row in rows)
         late = time.monotonic() - self._owed_since >= FACTS_S
-        if self._owed and (everything or not read or late or self._owed >= FACTS_ROWS):
+        if self._owed and (hurried or not read or late or self._owed >= FACTS_ROWS):
             self._derive()
         self._wrote_s = time.monotonic() - began
 
@@ -229,6 +240,7 @@ class Feed:
         self._next[where] = offset + 1
         if value is None:
             return
+        self._bytes += len(value)
         try:
             check(value)
             for table in self._by_topic[topic]:

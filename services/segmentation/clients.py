@@ -13,7 +13,7 @@ from services.segmentation.sql.atoms import SENT
 from services.segmentation.sql.question import Lookup, Question, Standing
 
 WAIT_MS = 5_000
-"""The feed writes every half second; who is further behind than this is catching up."""
+"""The feed writes at once when asked; who is further behind than this is catching up."""
 MOST_S = 10
 MOST_BYTES = 4 << 30
 """What one question may cost."""
