@@ -40,6 +40,8 @@ class DeliveryStage:
     """The Stage of one channel. Keeps nothing but compiled templates."""
 
     state_topic = topics.SENDS_STATE
+    first_alone = True
+    """A pause or a stop holds within a second (STREAMS 24), also when a batch of mails takes long to render."""
     unhurried = frozenset((topics.DELIVERIES, topics.PROFILES))
     wall_clock = True
     types: dict[str, type] = TYPES

@@ -146,6 +146,8 @@ class Stage(Protocol):
     effector is full. Default: all lanes but the first.
     `gather_s`: least seconds between two of its transactions while records come, for a stage whose
     readers are in no hurry. Default: `rondo_common.streams.pace.LEAST_S`.
+    `first_alone`: whether records of the first lane go in a batch of their own, so that what they say takes effect
+    before anything else is prepared. Default: no.
     `unhurried`: topics (a frozenset) whose records may wait a fifth of a second for more while there is nothing
     else to do: reports that nobody is waiting for. Default: none.
     `indexed`: kinds of states that sweeps and `StateView.scan` need (a frozenset); others save the

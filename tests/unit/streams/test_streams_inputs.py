@@ -82,6 +82,18 @@ def test_the_effectors_capacity_bounds_the_lanes_that_make_tasks() -> None:
     assert {t for t, _ in chosen(inputs, capacity=0)} == {"commands"}
 
 
+def test_what_the_first_lane_says_takes_effect_first_where_the_stage_wants_that() -> None:
+    stage = Lanes()
+    stage.first_alone = True  # type: ignore[attr-defined]
+    inputs = Inputs(stage, 20, effects=True)
+    inputs.assign({(t, 0): (0, 0) for t in ("commands", "high", "low", "low2")})
+    fill(inputs, "high", 0, 2)
+    fill(inputs, "commands", 0, 2)
+    assert chosen(inputs) == [("commands", 0), ("commands", 1)]
+    inputs.queues["commands", 0].take(2)
+    assert chosen(inputs) == [("high", 0), ("high", 1)]
+
+
 def test_partitions_that_are_not_live_are_left_out(inputs: Inputs) -> None:
     fill(inputs, "high", 0, 1)
     fill(inputs, "high", 1, 1)

@@ -84,6 +84,7 @@ class Inputs:
         self._effect_lanes: frozenset[int] = frozenset(
             getattr(stage, "effect_lanes", lanes[1:] if len(lanes) > 1 else lanes) if effects else ()
         )
+        self._first_alone: bool = getattr(stage, "first_alone", False)
         self._unhurried: frozenset[str] = getattr(stage, "unhurried", frozenset())
         self.queues: dict[tuple[str, int], Queue] = {}
         self._by_topic: dict[str, list[Queue]] = {}
@@ -170,6 +171,8 @@ class Inputs:
                     if count < len(queue.records) or not queue.caught_up:
                         behind.add(partition)
             blocked |= behind
+            if lane == 0 and chosen and self._first_alone:
+                break
         return chosen
 
     def horizon(self, partition: int, now: float) -> int | None:

@@ -1,0 +1,17 @@
+"""How much slower this machine is at the moment than an idle one: for bounds in seconds on a busy machine."""
+
+import time
+
+WORK = 500_000
+IDLE_S = 0.03
+"""What the work takes on an idle core of the kind that the bounds were set on."""
+
+
+def slowness() -> float:
+    """At least 1: how many times longer a fixed piece of work takes, the waiting for a core included."""
+    begun = time.perf_counter()
+    for _ in range(5):
+        total = 0
+        for i in range(WORK):
+            total += i
+    return max(1.0, (time.perf_counter() - begun) / 5 / IDLE_S)
