@@ -10,6 +10,7 @@ import pytest
 
 from services.dashboard.dead import Grave
 from tests.support.dashboard_world import World, now_iso, run
+from tests.support.slowness import PATIENT
 
 pytestmark = pytest.mark.browser
 SIZES = {1280: 900, 390: 844}
@@ -91,7 +92,7 @@ class Page:
 
     def __init__(self, browser: Any, world: World, width: int = 1280):
         self.page = browser.new_page(viewport={"width": width, "height": SIZES[width]})
-        self.page.set_default_timeout(15_000)
+        self.page.set_default_timeout(15_000 * PATIENT)
         self.complaints: list[str] = []
         self.page.on("console", lambda m: self.complaints.append(m.text) if m.type == "error" else None)
         self.page.on("pageerror", lambda e: self.complaints.append(str(e)))
@@ -110,7 +111,7 @@ class Page:
 
     def until(self, expression: str) -> None:
         """Wait until it is true on the page (playwright's own waiting needs unsafe-eval)."""
-        deadline = time.monotonic() + 15
+        deadline = time.monotonic() + PATIENT * 15
         while not self.page.evaluate(expression):
             assert time.monotonic() < deadline, expression
             self.page.wait_for_timeout(50)
@@ -264,7 +265,7 @@ def test_no_page_needs_more_than_one_connection_and_hidden_ones_none(browser: An
           Object.defineProperty(document, "hidden", { value: true, configurable: true });
           document.dispatchEvent(new Event("visibilitychange"));
         }""")
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + PATIENT * 10
         while world.collector.watching and time.monotonic() < deadline:
             page.wait_for_timeout(100)
         assert world.collector.watching == 0

@@ -29,6 +29,7 @@ from rondo_common.records import Inbound
 from rondo_common.settings import Settings
 from services.ingestion import api
 from services.ingestion.model import Message
+from tests.support.slowness import PATIENT
 
 WRITE_KEY = "wk_test_key"
 PUBLIC_URL = "https://rondo.example.com"
@@ -194,7 +195,7 @@ def served(make: Any) -> Iterator[str]:
 
 def eventually(check: Any, seconds: float = 20.0) -> Any:
     """The first true value of `check()`; AssertionError when there is none in time."""
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + PATIENT * seconds
     while True:
         value = check()
         if value:

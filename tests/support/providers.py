@@ -23,6 +23,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from tests.support.slowness import PATIENT
+
 STALL_S = 60.0
 
 
@@ -213,7 +215,7 @@ class HttpProvider(_Threaded):
         self._uvicorn = uvicorn.Server(config)
         self._uvicorn.install_signal_handlers = lambda: None  # type: ignore[method-assign]
         self._serving = asyncio.create_task(self._uvicorn.serve())
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + PATIENT * 10
         while not self._uvicorn.started and time.monotonic() < deadline:
             await asyncio.sleep(0.01)
         self.port = self._uvicorn.servers[0].sockets[0].getsockname()[1]

@@ -23,6 +23,7 @@ from rondo_cli import broker
 from rondo_cli.local import kafka as local_kafka
 from rondo_cli.local import ports, process
 from rondo_cli.local import redis as local_redis
+from tests.support.slowness import PATIENT
 
 START_S = 60.0
 
@@ -39,7 +40,7 @@ class Running:
         """Start it (again) on its port and wait until it answers."""
         ports.check_free(self.port, self.name)
         self.child = process.spawn(self.command, self.log)
-        deadline = time.monotonic() + START_S
+        deadline = time.monotonic() + PATIENT * START_S
         while not (ports.held_by(self.port, {self.child.pid}) and self._ready(self.port)):
             if self.child.poll() is not None or time.monotonic() > deadline:
                 self.stop()

@@ -15,6 +15,8 @@ from pathlib import Path
 
 import httpx
 
+from tests.support.slowness import PATIENT
+
 ROOT = Path(__file__).parents[2]
 READY_S = 60.0
 
@@ -51,7 +53,7 @@ class ServiceProcess:
             self._child = subprocess.Popen(
                 [sys.executable, "-m", "services", self.name], env=self._env, cwd=ROOT, stdout=out, stderr=out
             )
-        deadline = time.monotonic() + READY_S
+        deadline = time.monotonic() + PATIENT * READY_S
         while not self._ready():
             if self._child.poll() is not None or time.monotonic() > deadline:
                 self.kill()

@@ -13,6 +13,7 @@ from typing import Any
 
 import httpx
 
+from tests.support.slowness import PATIENT
 from tests.support.stack import Stack
 
 BATCH = 100
@@ -23,7 +24,7 @@ Event = dict[str, Any]
 
 def until(ask: Callable[[], Any], what: str, timeout_s: float = 30.0, every_s: float = 0.1) -> Any:
     """Ask until the answer is true; it. AssertionError naming `what` otherwise."""
-    deadline = time.monotonic() + timeout_s
+    deadline = time.monotonic() + PATIENT * timeout_s
     while True:
         if found := ask():
             return found

@@ -22,6 +22,7 @@ import pytest
 
 from rondo_cli.local import process
 from tests.support.otlp import Collector
+from tests.support.slowness import PATIENT
 
 READY_S = 150.0
 
@@ -61,7 +62,7 @@ class Stack:
 
     def wait(self, check: Callable[[dict[str, Any]], bool], timeout_s: float = 60.0) -> dict[str, Any]:
         """Wait until the state passes `check`; AssertionError with the supervisor's words otherwise."""
-        deadline = time.monotonic() + timeout_s
+        deadline = time.monotonic() + PATIENT * timeout_s
         while time.monotonic() < deadline:
             assert self._child
             with suppress(FileNotFoundError):
@@ -119,11 +120,13 @@ class Stack:
     def rondo(self, *arguments: str, timeout_s: float = 120.0) -> subprocess.CompletedProcess[str]:
         """Run a rondo command against this stack."""
         command = [sys.executable, "-m", "rondo_cli", *arguments]
-        return subprocess.run(command, env=self.env, capture_output=True, text=True, timeout=timeout_s, check=False)
+        return subprocess.run(
+            command, env=self.env, capture_output=True, text=True, timeout=PATIENT * timeout_s, check=False
+        )
 
     def drain(self, timeout_s: float = 60.0) -> None:
         """Wait until everything accepted so far is processed; AssertionError with who is behind."""
-        answer = self.rondo("lag", "--wait", "--timeout", str(timeout_s), timeout_s=timeout_s + 60)
+        answer = self.rondo("lag", "--wait", "--timeout", str(PATIENT * timeout_s), timeout_s=timeout_s + 60)
         assert answer.returncode == 0, answer.stdout + answer.stderr
 
     def advance(self, to: str, timeout_s: float = 120.0) -> None:
@@ -133,7 +136,7 @@ class Stack:
         call = urllib.request.Request(self.http("gateway") + "/v1/test-clock/advance", body, headers, method="POST")
         with urllib.request.urlopen(call, timeout=30) as answer:
             assert answer.status == 202
-        deadline = time.monotonic() + timeout_s
+        deadline = time.monotonic() + PATIENT * timeout_s
         while self.get("gateway", "/v1/test-clock")["status"] != "ready":
             assert time.monotonic() < deadline, f"the clock did not arrive at {to}"
             time.sleep(0.1)
@@ -146,7 +149,7 @@ class Stack:
 
     def kill(self, service: str, slot: int = 0) -> int:
         """kill -9 an instance; its pid. The supervisor starts it again."""
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + PATIENT * 30
         while (pid := self.pid(service, slot)) is None:
             assert time.monotonic() < deadline, f"{service} does not come back"
             time.sleep(0.05)

@@ -26,15 +26,16 @@ from rondo_common.settings import Settings
 from rondo_common.streams.commit import produce
 from rondo_common.streams.runtime import StageRunner, group_of
 from rondo_common.streams.view import StateView, Unavailable
+from tests.support.slowness import PATIENT
 from tests.support.toy_stage import Ask, Counted, ToyStage
 
 FUTURE = {"message.timestamp.after.max.ms": str(2**63 - 1)}
-PATIENCE_S = 40.0
+PATIENCE_S = 40.0 * PATIENT
 
 
 def wait_until(true: Callable[[], Any], what: str, patience: float = PATIENCE_S) -> Any:
     """Poll until `true()` is; its answer. AssertionError naming `what` when that takes too long."""
-    deadline = time.monotonic() + patience
+    deadline = time.monotonic() + max(patience, PATIENCE_S)
     while True:
         found = true()
         if found:

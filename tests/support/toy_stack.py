@@ -12,6 +12,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from tests.support.slowness import PATIENT
+
 SERVICE = Path(__file__).with_name("toy_service.py")
 
 
@@ -44,7 +46,7 @@ class ToyStack:
     def wait(self, status: str, timeout_s: float = 60.0) -> dict[str, Any]:
         """Wait for a status; AssertionError with the output when the process ends before."""
         assert self.process
-        deadline = time.monotonic() + timeout_s
+        deadline = time.monotonic() + PATIENT * timeout_s
         while time.monotonic() < deadline:
             found = self.state()
             if found and found["status"] == status:
@@ -64,7 +66,9 @@ class ToyStack:
     def rondo(self, *arguments: str, timeout_s: float = 60.0) -> subprocess.CompletedProcess[str]:
         """Run another rondo command beside it."""
         command = [sys.executable, "-m", "rondo_cli", *arguments]
-        return subprocess.run(command, env=self.env, capture_output=True, text=True, timeout=timeout_s, check=False)
+        return subprocess.run(
+            command, env=self.env, capture_output=True, text=True, timeout=PATIENT * timeout_s, check=False
+        )
 
     def pids(self) -> set[int]:
         """Every process the state names."""

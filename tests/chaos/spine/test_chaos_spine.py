@@ -19,7 +19,7 @@ from tests.support.spine_api import Api, until
 from tests.support.spine_compare import DELIVERED, End, differences, look
 from tests.support.stack import Stack
 
-pytestmark = [pytest.mark.chaos, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(1800)]
 
 SECRET = "the same secret for both stacks"
 RATE = "80"

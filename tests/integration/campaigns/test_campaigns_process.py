@@ -24,6 +24,7 @@ from rondo_protos.campaigns.v1 import campaigns_pb2 as pb
 from rondo_protos.campaigns.v1 import campaigns_pb2_grpc
 from tests.support.campaigns_world import BROADCAST, TRIGGERED, member
 from tests.support.service_process import ServiceProcess
+from tests.support.slowness import PATIENT
 
 pytestmark = pytest.mark.integration
 
@@ -148,7 +149,7 @@ def stub(service: ServiceProcess) -> Iterator[Any]:
 
 
 def until(good: Callable[[], Any], what: str, patience_s: float = 40) -> Any:
-    deadline = time.monotonic() + patience_s
+    deadline = time.monotonic() + PATIENT * patience_s
     while not (found := good()):
         assert time.monotonic() < deadline, f"timed out: {what}"
         time.sleep(0.03)
@@ -196,7 +197,7 @@ def test_a_broadcast_over_kills(service: ServiceProcess, stub: Any, around: Surr
     assert start(stub, "spring", "key-1") == run_id
     done = 0
     for kill_at in (1, 1500, None):
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENT * 60
         while done < (3000 if kill_at is None else kill_at):
             assert time.monotonic() < deadline, f"{done} touches"
             for t in around.read():

@@ -16,6 +16,7 @@ from rondo_common.settings import Settings
 from services.community.agents import Agents
 from services.community.grpc_server import Community, pb
 from services.community.store import Conversations
+from tests.support.slowness import PATIENT
 
 pytestmark = pytest.mark.integration
 
@@ -61,7 +62,7 @@ def read_all(bootstrap, topic, type_, wanted):
 
 
 async def until(ask, seconds=40):
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + PATIENT * seconds
     while time.monotonic() < deadline:
         if found := ask():
             return found

@@ -15,12 +15,13 @@ from services.dashboard.clients.broker import READ_UP_TO, Broker
 from services.dashboard.dead import by_topic
 from tests.support.servers import start_kafka
 from tests.support.service_process import ServiceProcess
+from tests.support.slowness import PATIENT
 
 pytestmark = pytest.mark.integration
 
 
 def until(read: Callable[[], bool], seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + PATIENT * seconds
     while not read():
         assert time.monotonic() < deadline
         time.sleep(0.1)

@@ -17,6 +17,7 @@ from services.delivery.marks import stop_key
 from services.delivery.model import Answer, Begin, Call, Check, Forget, Message, Stop, Verdict
 from services.delivery.settings import DeliverySettings
 from tests.support.providers import SmtpServer
+from tests.support.slowness import PATIENT
 
 PARTITION = 3
 
@@ -102,7 +103,7 @@ def marks(client: redis.Redis, gen: int = 1) -> dict[bytes, bytes]:
 
 
 def until(true: Callable[[], bool], seconds: float = 10.0) -> None:
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + PATIENT * seconds
     while not true():
         assert time.monotonic() < deadline, "it did not come to pass"
         time.sleep(0.01)

@@ -22,6 +22,7 @@ from rondo_protos.delivery.v1 import delivery_pb2 as pb
 from rondo_protos.delivery.v1 import delivery_pb2_grpc
 from tests.support.providers import SmtpServer
 from tests.support.service_process import ServiceProcess
+from tests.support.slowness import PATIENT
 
 pytestmark = pytest.mark.integration
 
@@ -109,7 +110,7 @@ class Log:
         self.write(topics.sends("email", lane), f"{self.workspace}:m{i}", send)
 
     def read(self, until: Callable[[], bool], seconds: float = 60.0) -> None:
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + PATIENT * seconds
         while not until():
             assert time.monotonic() < deadline, Counter(d.status for d in self.deliveries)
             for m in self.consumer.consume(500, 0.05):
@@ -199,7 +200,7 @@ def test_kills_repeat_nothing_and_lose_nothing(service: ServiceProcess, log: Log
     log.flush()
     for k in range(1, kills + 1):
         goal = k * count // (kills + 2)
-        log_deadline = time.monotonic() + 60
+        log_deadline = time.monotonic() + PATIENT * 60
         while len(smtp.mails) < goal:
             assert time.monotonic() < log_deadline
             time.sleep(0.002)

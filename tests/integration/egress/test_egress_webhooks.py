@@ -21,6 +21,7 @@ from rondo_common.webhook_secrets import webhook_secret
 from services.egress.addresses import Refused, check, is_private
 from services.egress.streams import EgressStage
 from services.egress.webhooks import WebhookEffector
+from tests.support.slowness import PATIENT
 
 pytestmark = pytest.mark.integration
 
@@ -48,7 +49,7 @@ class Receiver:
 
 
 def until(ask, seconds=60):
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + PATIENT * seconds
     while time.monotonic() < deadline:
         if found := ask():
             return found

@@ -18,6 +18,7 @@ from rondo_common import topics as names
 from rondo_common.records import Event
 from tests.support.ingestion_app import WRITE_KEY, eventually
 from tests.support.service_process import ServiceProcess
+from tests.support.slowness import PATIENT
 
 pytestmark = pytest.mark.integration
 
@@ -44,7 +45,7 @@ class Caller(threading.Thread):
 
     def _send(self, message_id):
         body = json.dumps({"userId": self.run_id, "event": "Shared", "messageId": message_id})
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + PATIENT * 30
         while time.monotonic() < deadline:
             connection = http.client.HTTPConnection(self.address, timeout=10)
             try:

@@ -21,6 +21,7 @@ from services.insights import queries
 from services.insights.tables import TABLES
 from services.segmentation.clients import WarehouseAudiences
 from services.segmentation.parse import parse
+from tests.support.slowness import PATIENT
 
 pytestmark = pytest.mark.integration
 W = f"w{uuid.uuid4().hex[:8]}"
@@ -54,7 +55,7 @@ class Insights:
         self.process.wait()
 
     def sql(self, statement, timeout=60.0):
-        deadline = time.monotonic() + timeout
+        deadline = time.monotonic() + PATIENT * timeout
         while True:
             try:
                 with urllib.request.urlopen(self.url, data=statement.encode(), timeout=10) as answer:
@@ -65,7 +66,7 @@ class Insights:
                 time.sleep(0.2)
 
     def until(self, statement, wanted, timeout=90.0):
-        deadline = time.monotonic() + timeout
+        deadline = time.monotonic() + PATIENT * timeout
         found = None
         while time.monotonic() < deadline:
             found = self.sql(statement)

@@ -12,6 +12,7 @@ from rondo_common.links import Link, Signer
 from rondo_common.records import Engagement
 from rondo_common.topics import ENGAGEMENT
 from tests.support.service_process import ServiceProcess
+from tests.support.slowness import PATIENT
 
 pytestmark = pytest.mark.integration
 
@@ -40,7 +41,7 @@ def test_engagement_reaches_the_log(kafka: str, topics, tmp_path, free_port):
         )
         consumer.subscribe([ENGAGEMENT])
         found: dict[str, Engagement] = {}
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + PATIENT * 30
         while len(found) < 3 and time.monotonic() < deadline:
             for m in consumer.consume(50, 0.2):
                 if m.error() is None and m.key() == b"demo:m1":

@@ -12,6 +12,7 @@ import pytest
 
 from rondo_cli.local import ports, process, topology
 from rondo_common.clock import Clock, from_iso
+from tests.support.slowness import PATIENT
 from tests.support.toy_stack import ToyStack
 
 pytestmark = pytest.mark.e2e
@@ -28,7 +29,7 @@ def running(tmp_path_factory):
 
 
 def until(check, timeout_s=30.0):
-    deadline = time.monotonic() + timeout_s
+    deadline = time.monotonic() + PATIENT * timeout_s
     while time.monotonic() < deadline:
         if found := check():
             return found

@@ -32,6 +32,7 @@ from services.profiles.grpc_server import ProfilesServicer
 from services.profiles.model import TYPES
 from services.profiles.store import Members
 from services.profiles.streams import ProfilesStage
+from tests.support.slowness import PATIENT
 
 pytestmark = pytest.mark.integration
 SECRET = "integration-secret"
@@ -66,7 +67,7 @@ class Running:
 
     async def until(self, ask: Callable[[], Any], good: Callable[[Any], bool]) -> Any:
         """Ask until the answer is good; the last answer when it never is."""
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + PATIENT * 30
         answer: Any = None
         while time.monotonic() < deadline:
             try:
@@ -106,7 +107,7 @@ async def running(kafka: str, redis_url: str, topics: Any, tmp_path: Path) -> As
     channel = rpc.channel(f"127.0.0.1:{port}", "profiles")
     producer = kafka_clients.producer(kafka)
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENT * 60
         while not runner.ready()[0]:
             assert time.monotonic() < deadline and not ended.is_set(), runner.ready()
             await asyncio.sleep(0.05)
@@ -187,7 +188,7 @@ def _last_profile(r: Running, member_id: str) -> Profile:
     )
     consumer.subscribe([topics.PROFILES])
     found: Profile | None = None
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + PATIENT * 20
     quiet = 0
     try:
         while time.monotonic() < deadline and quiet < 10:
@@ -253,7 +254,7 @@ async def test_the_process_as_it_is_started(
     }
     child = subprocess.Popen([sys.executable, "-m", "services", "profiles"], env=env, cwd=root)
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENT * 60
         async with httpx.AsyncClient() as client:
             status = 0
             while status != 200:

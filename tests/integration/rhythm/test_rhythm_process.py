@@ -19,6 +19,7 @@ from rondo_protos.rhythm.v1 import rhythm_pb2 as pb
 from rondo_protos.rhythm.v1 import rhythm_pb2_grpc
 from tests.support.rhythm_samples import contact, touch
 from tests.support.service_process import ServiceProcess
+from tests.support.slowness import PATIENT
 
 pytestmark = pytest.mark.integration
 
@@ -55,7 +56,7 @@ class Log:
 
     def read(self, decisions: int, quiet_s: float = 0.0) -> None:
         """Until there are so many decisions; then for `quiet_s` more, for those that should not come."""
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENT * 60
         end = None
         while end is None or time.monotonic() < end:
             assert end is not None or time.monotonic() < deadline, f"{len(self.decisions)} of {decisions} decisions"

@@ -35,6 +35,7 @@ from services.segmentation.streams import SegmentationStage, address_ids
 from tests.support import segment_oracle as oracle
 from tests.support.segment_oracle import Person
 from tests.support.segment_records import member_event, records
+from tests.support.slowness import PATIENT
 
 pytestmark = pytest.mark.integration
 SECRET = "integration-secret"
@@ -92,7 +93,7 @@ class Running:
         return msgspec.json.decode((await self.stub.Preview(asked, timeout=20)).answer_json)
 
     async def until(self, ask: Callable[[], Awaitable[Any]], good: Callable[[Any], bool]) -> Any:
-        deadline = time.monotonic() + 40
+        deadline = time.monotonic() + PATIENT * 40
         answer: Any = None
         while time.monotonic() < deadline:
             try:
@@ -140,7 +141,7 @@ async def running(kafka: str, redis_url: str, topics: Any, tmp_path: Path) -> As
     port = await server.start()
     channel = rpc.channel(f"127.0.0.1:{port}", "segmentation")
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENT * 60
         while not (runner.ready()[0] and definitions.ready()[0]):
             assert time.monotonic() < deadline and not ended.is_set(), runner.ready()
             await asyncio.sleep(0.05)

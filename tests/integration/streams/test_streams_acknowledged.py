@@ -8,6 +8,7 @@ from confluent_kafka import Producer
 from rondo_common import kafka as clients
 from tests.support.refusing import Refusing
 from tests.support.servers import Topics
+from tests.support.slowness import PATIENT
 from tests.support.stream_rig import wait_until
 
 pytestmark = pytest.mark.integration
@@ -52,7 +53,7 @@ def _values(kafka: str, topic: str) -> list[bytes]:
     reader = clients.reader(kafka, f"{topic}-reader")
     clients.assign_from_start(reader, topic)
     found: list[bytes] = []
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + PATIENT * 30
     try:
         while time.monotonic() < deadline:
             message = reader.poll(0.1)

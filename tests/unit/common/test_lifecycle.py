@@ -12,6 +12,7 @@ import urllib.request
 import pytest
 
 from rondo_common import lean, lifecycle
+from tests.support.slowness import PATIENT
 
 PROGRAM = """
 import asyncio, sys, time, threading
@@ -69,7 +70,7 @@ def test_health_metrics_and_a_clean_end_at_sigterm():
     process = start("good")
     try:
         port = port_of(process)
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + PATIENT * 5
         while get(port, "/readyz")[0] != 200 and time.monotonic() < deadline:
             time.sleep(0.02)
         assert get(port, "/healthz")[0] == 200
@@ -79,7 +80,7 @@ def test_health_metrics_and_a_clean_end_at_sigterm():
         assert one.splitlines()[-1] == b"rondo_toy 7.0" and b"process_resident" not in one
         assert get(port, "/metrics?name[]=unheard_of") == (200, b"")
         process.send_signal(signal.SIGTERM)
-        out, _ = process.communicate(timeout=10)
+        out, _ = process.communicate(timeout=10 * PATIENT)
     finally:
         process.kill()
     assert process.returncode == 0
@@ -102,7 +103,7 @@ def test_readyz_says_what_is_missing():
 def test_a_failure_ends_the_process_with_1_and_logs_no_address(mode):
     process = start(mode)
     try:
-        out, _ = process.communicate(timeout=15)
+        out, _ = process.communicate(timeout=15 * PATIENT)
     finally:
         process.kill()
     assert process.returncode == 1

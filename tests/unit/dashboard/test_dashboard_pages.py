@@ -10,6 +10,7 @@ import pytest
 
 from rondo_common.clock import Clock, create_clock_file
 from tests.support.dashboard_world import KEY, World, now_iso, run
+from tests.support.slowness import PATIENT
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +32,7 @@ def own(world: World) -> dict[str, str]:
 
 
 def until(read: Callable[[], bool], seconds: float = 15) -> None:
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + PATIENT * seconds
     while not read():
         assert time.monotonic() < deadline
         time.sleep(0.1)
