@@ -25,6 +25,8 @@ from tests.support.otlp import Collector
 from tests.support.slowness import PATIENT
 
 READY_S = 150.0
+UNHURRIED = {"RONDO_DELIVERY_TIMEOUT": "60"}
+"""A machine that stands still for a while must not make a provider's answer too late: its outcome would be unknown."""
 
 
 class Stack:
@@ -171,7 +173,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """The session's own running system. Of its traces a thousandth is kept, in `stack.collector`."""
     collector = Collector()
     tracing = {"RONDO_OTLP_ENDPOINT": collector.url, "RONDO_TRACE_RATIO": "0.001"}
-    made = Stack(tmp_path_factory.mktemp("stack"), env=tracing)
+    made = Stack(tmp_path_factory.mktemp("stack"), env=tracing | UNHURRIED)
     made.collector = collector
     yield made
     made.stop()
@@ -184,6 +186,7 @@ def fresh_stack(tmp_path: Path) -> Iterator[Callable[..., Stack]]:
     made: list[Stack] = []
 
     def make(**options: Any) -> Stack:
+        options["env"] = UNHURRIED | (options.get("env") or {})
         made.append(Stack(tmp_path / f"stack{len(made)}", **options))
         return made[-1]
 

@@ -105,7 +105,7 @@ def test_pause_holds_within_a_second_and_resume_loses_nothing(api: Api, crowd: i
     assert run["counts"]["sent"] <= held
     assert api.post("/v1/campaigns/runs-pause/resume")["status"] == "active"
     run = api.finished(run_id, 90)
-    assert run["counts"]["sent"] == crowd
+    assert run["counts"]["sent"] == crowd, run
     once_each(api, run_id, crowd)
 
 
