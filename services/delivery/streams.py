@@ -31,6 +31,7 @@ _status = msgspec.json.Decoder(_Status).decode
 _NOTHING = Touches()
 _NO_NEWS = frozenset(f"delivery.{status}" for status in Status)
 """Types of records that a delivery worker wrote itself."""
+_DROP_NO_NEWS = Drop("no_news")
 
 BULK_LIMIT = 500
 """Most bulk sends of one transaction (STREAMS 25)."""
@@ -66,16 +67,16 @@ class DeliveryStage:
         self._sends = frozenset(t for lane in sends_ for t in lane)
 
     def read(self, record: Record) -> Any:
-        """The Struct of a record; None for a tombstone and for outcomes that tell this channel nothing."""
+        """The Struct of a record; None for a tombstone, a drop for outcomes that tell this channel nothing."""
         topic = record.topic
         if topic in self._sends:
             return _send(record.value)
         if topic == topics.DELIVERIES:
             if record.headers.get("ce_type") in _NO_NEWS:
-                return None  # nearly all are outcomes of the channels' own; the type says so without the value
+                return _DROP_NO_NEWS  # nearly all are outcomes of the channels' own; the type says so without the value
             small = _status(record.value)
             mine = small.channel == self._parts.channel and small.status in outcomes.TOOK
-            return _delivery(record.value) if mine else None
+            return _delivery(record.value) if mine else _DROP_NO_NEWS
         if topic == topics.CONTACTS:
             return _contact(record.value) if record.value else None
         if topic == topics.PROFILES:
@@ -91,7 +92,7 @@ class DeliveryStage:
                 return Touches(own, (own, member_key(message.workspace, message.member_id)))
             if item.topic in (topics.CONTACTS, topics.PROFILES):
                 return Touches(None, (f"m:{item.key}",))
-            if item.topic == topics.DELIVERIES and message is not None:
+            if item.topic == topics.DELIVERIES:
                 return Touches(None, (send_key(message.touch_id),))
             return _NOTHING
         if kind is Results:
@@ -131,8 +132,6 @@ class DeliveryStage:
         if topic in self._sends:
             return sends.on_send(self._parts, item, message, states, now)
         if topic == topics.DELIVERIES:
-            if message is None:
-                return (Drop("no_news"),)
             return outcomes.on_callback(self._parts, item, message, states, now)
         if topic == topics.COMMANDS:
             return upkeep.on_command(item, message, states, now)
