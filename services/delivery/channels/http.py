@@ -10,11 +10,18 @@ from services.delivery.model import Answer, Verdict
 _NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol, httpx.InvalidURL)
 
 
+KEPT_S = 4.0
+"""How long an idle connection is kept: less than servers keep theirs (the shortest usual time is 5 s). One that the
+server closes at the moment of a call leaves that call's outcome unknown."""
+
+
 def client(connect_timeout: float, timeout: float, connections: int) -> httpx.AsyncClient:
     """A client with kept connections. No redirects: a provider's answer is its answer."""
     return httpx.AsyncClient(
         timeout=httpx.Timeout(timeout, connect=connect_timeout),
-        limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections, keepalive_expiry=60),
+        limits=httpx.Limits(
+            max_connections=connections, max_keepalive_connections=connections, keepalive_expiry=KEPT_S
+        ),
         follow_redirects=False,
         trust_env=False,
     )

@@ -2,7 +2,7 @@
 
 from itertools import pairwise
 
-from rondo_common.streams.pace import LEAST_S, MOST_S, gather_s
+from rondo_common.streams.pace import BEHIND_CALLS_S, LEAST_S, MOST_S, gather_s
 
 
 def test_few_records_are_hardly_held_up_and_many_share_a_transaction():
@@ -26,3 +26,10 @@ def test_the_pace_settles_for_any_inflow():
         assert abs(again - wait) < 0.01
         if a_second <= 50:
             assert wait < 0.03, "at a few records a second a hop keeps its latency"
+
+
+def test_calls_under_way_are_waited_for_while_the_line_is_long_and_the_next_ones_are_there_in_time():
+    assert gather_s(500, more=True, line_s=60.0) == BEHIND_CALLS_S, "records that have to wait for calls hurry nobody"
+    assert gather_s(500, more=True, line_s=0.12) == 0.06
+    assert gather_s(500, more=True, line_s=0.0) == LEAST_S, "the effector has nothing to do"
+    assert gather_s(1, more=False, line_s=60.0) < 0.03, "one answer is hardly held up"

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from confluent_kafka import Message, Producer
 
-from rondo_common.stage import Input, Record
+from rondo_common.stage import Input, Record, Result
 from rondo_common.streams import metrics
 from rondo_common.streams.codec import OFFSETS, Sweep, encode
 from rondo_common.streams.commit import produce
@@ -58,6 +58,10 @@ class Work:
     @property
     def inputs(self) -> int:
         return len(self.extra) + len(self.owners) + len(self.records) + (len(self.slice[2]) + 1 if self.slice else 0)
+
+    @property
+    def answers(self) -> int:
+        return sum(isinstance(item, Result) for item in self.extra)
 
 
 class Batch:

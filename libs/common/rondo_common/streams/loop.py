@@ -24,7 +24,7 @@ from confluent_kafka import Message, TopicPartition
 from rondo_common.stage import Result
 from rondo_common.streams import metrics
 from rondo_common.streams.batch import Batch, Work, Written, change_of, count
-from rondo_common.streams.choose import due, slice_of_a_sweep
+from rondo_common.streams.choose import Sweeping, due, slices
 from rondo_common.streams.codec import GLOBALS, in_memory
 from rondo_common.streams.commit import Aborted, Fatal
 from rondo_common.streams.decide import StageParts
@@ -65,7 +65,10 @@ class Loop(Partitions):
         self._last_batch = 0.0
         self._waiting: float | None = None
         """Since when nothing but unhurried records is at hand."""
+        self._sweeping = Sweeping()
         self._pace = 0.0
+        self._line_s: float | None = None
+        """For how long the effector had work after the last batch."""
         self._least = getattr(parts.stage, "gather_s", LEAST_S)
         self._ends: dict[int, int] = {}
         self._aborts = 0
@@ -100,7 +103,7 @@ class Loop(Partitions):
         consumer, inputs = self._c.consumer, self._inputs
         wait = 0.0
         if self._busy:
-            if inputs.buffered() < self._batch_size:
+            if self._line_s or inputs.buffered() < self._batch_size:
                 time.sleep(max(0.0, min(self._pace, self._last_batch + self._pace - time.monotonic())))
         else:
             wait = self._wait()
@@ -165,7 +168,7 @@ class Loop(Partitions):
         live = {p: o for p, o in self.owned.items() if o.position is not None}
         capacity = self._c.effector.capacity() if self._c.effector is not None else self._batch_size
         records = self._inputs.select(live, now, capacity)
-        works = []
+        works: dict[int, Work] = {}
         for p, owned in live.items():
             w = Work(
                 p, owned.position, owned.memory, list(owned.pending)[: self._batch_size], records=records.get(p, [])
@@ -174,13 +177,14 @@ class Loop(Partitions):
                 if owned.timers_after <= now:
                     horizon = None if self._stage.wall_clock else self._inputs.horizon(p, now)
                     due(w, owned, self._c.store, clock, horizon, self._batch_size)
-                slice_of_a_sweep(w, owned, self._c.store)
             except Lost as e:
                 self._lose(p, e)
                 continue
-            if w.inputs:
-                works.append(w)
-        return works
+            works[p] = w
+        for p, why in slices(works, self.owned, self._sweeping, self._c.store).items():
+            self._lose(p, why)
+            del works[p]
+        return [w for w in works.values() if w.inputs]
 
     # decide, commit, apply, perform
 
@@ -206,9 +210,20 @@ class Loop(Partitions):
             self._done(w, began)
         self._apply(batch)
         marks.phase(IDLE)
+        self._line_s = self._lasts(decided, began)
+        self._pace = gather_s(sum(w.inputs for w in decided), self._more(), self._least, self._line_s)
         self._last_batch = began
-        self._pace = gather_s(sum(w.inputs for w in decided), self._more(), self._least)
         return any(w.done or w.writes for w in decided)
+
+    def _lasts(self, works: list[Work], began: float) -> float | None:
+        """For how many seconds the effector has work, at the pace of the answers in the batch that `began`; None when
+        it has nothing to do with this stage's pace."""
+        effector = self._c.effector
+        line = effector.in_flight() if effector is not None else 0
+        if not line:
+            return 0.0 if self._answers else None
+        answers = sum(w.answers for w in works)
+        return line * (began - self._last_batch) / answers if answers else 0.0
 
     def _more(self, buffered: bool = True) -> bool:
         """Whether there is work beyond the last batch: sweeps, answers on their way, and (`buffered`) records."""

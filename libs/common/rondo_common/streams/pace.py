@@ -15,8 +15,16 @@ UNHURRIED_S = 0.2
 """How long records wait for others that nobody is waiting for (`Stage.unhurried`)."""
 
 
-def gather_s(inputs: int, more: bool, least: float = LEAST_S) -> float:
+BEHIND_CALLS_S = 0.1
+"""The most while the effector makes calls: their answers make room for new ones."""
+
+
+def gather_s(inputs: int, more: bool, least: float = LEAST_S, line_s: float | None = None) -> float:
     """Least seconds from the last batch's beginning to the next one's. `inputs` is how many the last one
-    handled; `more`: not all at hand, or answers are due, so that gathering would only hold things up.
-    `least` is the stage's own LEAST_S, where nobody waits for what it does."""
-    return least if more else min(MOST_S, least + inputs * RECORD_S)
+    handled; `more`: not all at hand, so that gathering would only hold things up. `least` is the stage's
+    own LEAST_S, where nobody waits for what it does. `line_s`: for how long the effector has calls to make; the
+    next ones must be there in time, and until then what is at hand can't be begun, so it does not hurry."""
+    gathered = min(MOST_S, least + inputs * RECORD_S)
+    if line_s is not None:
+        return max(least, min(gathered, line_s / 2, BEHIND_CALLS_S))
+    return least if more else gathered
