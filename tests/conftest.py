@@ -1,8 +1,5 @@
 """Fixtures and hooks of all tests; see tests/support for what each does."""
 
-import os
-
-from rondo_cli.local.kafka import BRIEF
 from tests.support.needs import chromium, pytest_runtest_setup, pytest_terminal_summary
 from tests.support.servers import free_port, kafka, kafka_server, redis_flushed, redis_url, topics
 from tests.support.stack import fresh_stack, stack
@@ -20,5 +17,3 @@ __all__ = [
     "stack",
     "topics",
 ]
-
-os.environ.setdefault("RONDO_KAFKA_JVM", " ".join(BRIEF))  # no test's broker lives for long

@@ -21,12 +21,11 @@ from typing import Any
 import pytest
 
 from rondo_cli.local import process
-from rondo_cli.local.kafka import BRIEF
 from tests.support.otlp import Collector
 from tests.support.slowness import PATIENT
 
 READY_S = 150.0
-IN_TESTS = {"RONDO_DELIVERY_TIMEOUT": "60", "RONDO_KAFKA_JVM": " ".join(BRIEF)}
+UNHURRIED = {"RONDO_DELIVERY_TIMEOUT": "60"}
 """A machine that stands still for a while must not make a provider's answer too late: its outcome would be unknown."""
 
 
@@ -174,7 +173,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """The session's own running system. Of its traces a thousandth is kept, in `stack.collector`."""
     collector = Collector()
     tracing = {"RONDO_OTLP_ENDPOINT": collector.url, "RONDO_TRACE_RATIO": "0.001"}
-    made = Stack(tmp_path_factory.mktemp("stack"), env=tracing | IN_TESTS)
+    made = Stack(tmp_path_factory.mktemp("stack"), env=tracing | UNHURRIED)
     made.collector = collector
     yield made
     made.stop()
@@ -187,7 +186,7 @@ def fresh_stack(tmp_path: Path) -> Iterator[Callable[..., Stack]]:
     made: list[Stack] = []
 
     def make(**options: Any) -> Stack:
-        options["env"] = IN_TESTS | (options.get("env") or {})
+        options["env"] = UNHURRIED | (options.get("env") or {})
         made.append(Stack(tmp_path / f"stack{len(made)}", **options))
         return made[-1]
 

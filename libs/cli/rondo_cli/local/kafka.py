@@ -16,10 +16,7 @@ from pathlib import Path
 from rondo_cli.local import jars
 
 HEAP = "-Xmx512m"
-JVM = (HEAP, "-XX:+UseSerialGC", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn")
-BRIEF = (*JVM, "-XX:TieredStopAtLevel=1")
-"""For a JVM that lives for minutes: without the second compiler, which pays after some tens of thousands of
-requests (docs/decisions/0022-few-partitions-at-a-time.md)."""
+JVM = (HEAP, "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn")
 
 PROPERTIES = {
     "process.roles": "broker,controller",
@@ -93,7 +90,7 @@ class Broker:
         while cluster.startswith("-"):  # Kafka's tools would read it as an option
             cluster = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         made = subprocess.run(
-            [*_java("-Xmx128m", *BRIEF[1:]), "kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(config)],
+            [*_java("-Xmx128m", *JVM[1:]), "kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(config)],
             capture_output=True,
             text=True,
             timeout=120,
