@@ -52,10 +52,7 @@ async def start(life: Life, settings: Settings) -> None:
         RunRequests(definitions, views, index, clock),
     )
 
-    def ready() -> tuple[bool, str]:
-        good, why = runner.ready()
-        return definitions.ready() if good else (good, why)
-
+    ready = lifecycle.all_ready(runner.ready, definitions.ready)
     await life.http(lifecycle.health_app(ready), settings.http_port)
     servicer = rpc.Servicer(
         campaigns_pb2, campaigns_pb2_grpc.add_CampaignsServiceServicer_to_server, CampaignsServicer(requests)

@@ -26,9 +26,7 @@ async def start(life: Life, settings: Settings) -> None:
     runner = StageRunner(stage, settings, clock)
     definitions = DefinitionStore(settings, clock)
 
-    def ready() -> tuple[bool, str]:
-        good, why = runner.ready()
-        return (good, why) if not good else definitions.ready()
+    ready = lifecycle.all_ready(runner.ready, definitions.ready)
 
     definitions.start()
     life.on_stop(definitions.stop)

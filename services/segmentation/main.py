@@ -47,10 +47,7 @@ async def start(life: Life, settings: Settings) -> None:
     warehouse = WarehouseAudiences(Warehouse(settings.url_warehouse), insights_pb2_grpc.InsightsServiceStub(channel))
     servicer = SegmentationServicer(requests, AudienceRequests(states, clock, requests.known, warehouse))
 
-    def ready() -> tuple[bool, str]:
-        good, why = runner.ready()
-        return definitions.ready() if good else (good, why)
-
+    ready = lifecycle.all_ready(runner.ready, definitions.ready)
     await life.http(lifecycle.health_app(ready), settings.http_port)
     await life.grpc(
         rpc.Servicer(segmentation_pb2, segmentation_pb2_grpc.add_SegmentationServiceServicer_to_server, servicer),

@@ -342,6 +342,16 @@ def listening_socket(host: str, port: int, shared: bool = False) -> socket.socke
     return sock
 
 
+def all_ready(*checks: Ready) -> Ready:
+    """Ready when all are; until then it says what the first one that is not says, after that what the first says."""
+
+    def ready() -> tuple[bool, str]:
+        found = [check() for check in checks]
+        return next((one for one in found if not one[0]), found[0])
+
+    return ready
+
+
 def health_routes(ready: Ready) -> list[BaseRoute]:
     """/healthz (the process answers), /readyz (it can do its work; 503 says what it misses), /metrics (all, or
     those of `?name[]=`, as Prometheus' own client libraries have it)."""

@@ -166,3 +166,13 @@ def test_what_is_only_beside_is_not_imported(monkeypatch):
     with lean.without("colorsys"), pytest.raises(ImportError):
         import colorsys
     import colorsys  # noqa: F401
+
+
+def test_a_service_of_several_parts_is_ready_when_all_are_and_says_who_is_not():
+    said = {"stage": (True, "processing 8 partitions"), "definitions": (False, "definitions are being read")}
+    ready = lifecycle.all_ready(lambda: said["stage"], lambda: said["definitions"])
+    assert ready() == (False, "definitions are being read")
+    said["definitions"] = (True, "")
+    assert ready() == (True, "processing 8 partitions")
+    said["stage"] = (False, "restoring 1 of 8 partitions (20%)")
+    assert ready() == (False, "restoring 1 of 8 partitions (20%)")
