@@ -22,13 +22,11 @@ def turn(sweeping: Sweeping, left: dict[int, int], at_most: int) -> list[int]:
     return touched
 
 
-def test_a_large_sweep_stays_in_one_partition_for_a_while_and_then_goes_on_to_the_next():
+def test_large_sweeps_stay_in_two_partitions_for_a_while_and_then_go_on_to_two_others():
     sweeping, left = Sweeping(), dict.fromkeys(range(8), 10_000)
     touched = [turn(sweeping, left, 500) for _ in range(8)]
-    assert all(len(t) == 1 for t in touched)
-    assert [t[0] for t in touched] == [0, 0, 0, 0, 4, 4, 4, 4], (
-        "neighbours may be of one worker: not next to each other"
-    )
+    assert touched[:4] == [[0, 4]] * 4, "neighbours may be of one worker: not next to each other"
+    assert touched[4:] == [[1, 5]] * 4
 
 
 def test_small_sweeps_of_all_partitions_share_a_batch():

@@ -25,10 +25,10 @@ class Sweeping:
     """Whose sweeps go on in a batch: of a few partitions, then of a few others.
 
     What a batch writes costs the broker by the partitions written to, hardly by the records, here and in every
-    stage behind it: five hundred touches of one partition are a fifth of the work of as many over eight
+    stage behind it: a thousand touches of two partitions are a third of the work of as many over eight
     (docs/decisions/0022-few-partitions-at-a-time.md)."""
 
-    ENOUGH = 500
+    ENOUGH = 1_000
     """Keys of a batch, behind which no further partition's sweep goes on in it."""
     STAY = 2_000
     """Keys of a partition, behind which it is the next one's turn although the sweep is not over."""
