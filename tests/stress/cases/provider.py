@@ -90,8 +90,10 @@ def zombie(lab: Lab, n: int) -> Outcome:
     stops, tries = 2, 0
     for again in range(stops):
         world.provider.behave(Plan(slow=1.0), "email")
+        before = len(eye.calls())
         run = start(api, again=again)
-        until(lambda: len(eye.calls()), "a call", 30)
+        until(lambda b=before: len(eye.calls()) > b, "a call", 30)
+        until(lambda r=run: api.run(r)["counts"]["queued"], "sends under way", 30)
         time.sleep(0.5)
         pid = world.stack.pid("delivery-email", again)
         assert pid is not None

@@ -4,7 +4,7 @@ import logging
 import struct
 import time
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
@@ -16,6 +16,7 @@ log = logging.getLogger("rondo.streams")
 
 COMMITTED_S = kafka.TRANSACTION_MS / 1000 + 2
 """How long a predecessor's open transaction may keep the answer."""
+COMMITTED_TOGETHER_S = 1.0
 
 Bounds = dict[kafka.Partition, tuple[int, int]]
 """First offset still kept and end of the log, by (topic, partition)."""
@@ -42,15 +43,22 @@ def bounds(admin: AdminClient, partitions: Sequence[TopicPartition]) -> Bounds:
     return {place: (first[place], ends[place]) for place in places}
 
 
-def start_of(consumer: Consumer, place: kafka.Partition, restored: int | None, first: int) -> int:
-    """Where to begin reading an input. `restored` is the offset in the partition's states: written with
-    them, so it is right whenever they are, whatever the group's committed offset says (a broker that
-    was killed can leave that one pending for ever). Without one nothing of this input was ever
-    processed: the group's offset if there is one, else the first record kept. Fatal when records
+def starts_of(
+    consumer: Consumer, wanted: Mapping[kafka.Partition, tuple[int | None, int]]
+) -> dict[kafka.Partition, int]:
+    """Where to begin reading each input. `wanted` holds the offset in the partition's states and the first record kept.
+    The former was written with the states, so it is right whenever they are, whatever the group's committed offset
+    says (a broker that was killed can leave that one pending for ever). Without one nothing of this input
+    was ever processed: the group's offset if there is one, else the first record kept. Fatal when records
     that were not processed have been deleted."""
+    unknown = [place for place, (restored, first) in wanted.items() if restored is None or restored < first]
+    committed = _committed(consumer, unknown) if unknown else {}
+    return {place: _start(place, restored, first, committed.get(place)) for place, (restored, first) in wanted.items()}
+
+
+def _start(place: kafka.Partition, restored: int | None, first: int, committed: int | None) -> int:
     if restored is not None and restored >= first:
         return restored
-    committed = _committed(consumer, place)
     if committed is not None and committed >= first:
         return committed
     offset = max(-1 if committed is None else committed, -1 if restored is None else restored)
@@ -59,9 +67,19 @@ def start_of(consumer: Consumer, place: kafka.Partition, restored: int | None, f
     return first
 
 
-def _committed(consumer: Consumer, place: kafka.Partition) -> int | None:
-    """The group's committed offset, None without one. While a transaction that moves it is open, the
-    broker holds the answer back; one that stays open for longer than it can live tells nothing."""
+def _committed(consumer: Consumer, places: Sequence[kafka.Partition]) -> dict[kafka.Partition, int | None]:
+    """The group's committed offsets, None without one. While a transaction that moves one of them is open, the broker
+    holds the answer about all back: then each is asked for by itself."""
+    try:
+        answers = consumer.committed([TopicPartition(*place) for place in places], COMMITTED_TOGETHER_S)
+    except KafkaException:
+        answers = []
+    found = {(a.topic, a.partition): a.offset if a.offset >= 0 else None for a in answers if not a.error}
+    return {place: found[place] if place in found else _committed_alone(consumer, place) for place in places}
+
+
+def _committed_alone(consumer: Consumer, place: kafka.Partition) -> int | None:
+    """The offset of one. A transaction that stays open for longer than it can live tells nothing."""
     deadline = time.monotonic() + COMMITTED_S
     while True:
         try:

@@ -5,7 +5,7 @@ import time
 
 from confluent_kafka import Consumer, TopicPartition
 
-from rondo_common.streams.assignment import bounds, start_of, together
+from rondo_common.streams.assignment import bounds, starts_of, together
 from rondo_common.streams.commit import Fatal
 from rondo_common.streams.effector import Ownership
 from rondo_common.streams.intake import seek
@@ -89,6 +89,7 @@ class Partitions(Report):
         if not restorer.active:
             return
         live = any(o.position is not None for o in self.owned.values())
+        restored = []
         for done in restorer.step(BUSY_S if live else IDLE_S):
             owned = self.owned[done.partition]
             owned.memory = Memory(owned.unreadable)
@@ -100,25 +101,29 @@ class Partitions(Report):
                 continue
             self._timers(owned, done.applied)
             owned.position = done.position
-            self._place(owned)
+            restored.append(owned)
             log.info("%s partition %d is live at %d", self._stage.name, done.partition, done.position)
+        self._place(restored)
         self._count_partitions()
 
-    def _place(self, owned: Owned) -> None:
+    def _place(self, restored: list[Owned]) -> None:
         """Read on where the restored states end."""
-        consumer, queues = self._c.consumer, self._inputs.of(owned.partition)
-        for queue in queues:
-            offset = owned.memory.offsets.get(queue.topic)
-            if owned.placed:
-                queue.place(offset or 0)
-                # what was passed over since is not among the states, but need not be read again
-                owned.memory.pass_over({queue.topic: queue.next}, 0)
-                continue
-            place = queue.topic, queue.partition
-            queue.place(start_of(consumer, place, offset, queue.next))
-            seek(consumer, TopicPartition(*place, queue.next))
-        owned.placed = True
-        resumed = [TopicPartition(q.topic, q.partition) for q in queues if not q.paused]
+        consumer, inputs = self._c.consumer, self._inputs
+        new = [(q, o) for o in restored if not o.placed for q in inputs.of(o.partition)]
+        starts = starts_of(consumer, {(q.topic, q.partition): (o.memory.offsets.get(q.topic), q.next) for q, o in new})
+        resumed = []
+        for owned in restored:
+            queues = inputs.of(owned.partition)
+            for queue in queues:
+                if owned.placed:
+                    queue.place(owned.memory.offsets.get(queue.topic) or 0)
+                    # what was passed over since is not among the states, but need not be read again
+                    owned.memory.pass_over({queue.topic: queue.next}, 0)
+                    continue
+                queue.place(starts[queue.topic, queue.partition])
+                seek(consumer, TopicPartition(queue.topic, queue.partition, queue.next))
+            owned.placed = True
+            resumed += [TopicPartition(q.topic, q.partition) for q in queues if not q.paused]
         if resumed:
             consumer.resume(resumed)
 
