@@ -58,10 +58,12 @@ def test_9_offsets_the_broker_never_decides_block_nobody(rig: Rig, rule: str, mo
     """A broker that is killed can leave offsets of a committed transaction pending for ever, and drop them
     later. Where to read on is therefore in the states, not asked of the group."""
     if rule == "broken":
-        real = assignment.start_of
-        monkeypatch.setattr(
-            partitions_module, "start_of", lambda c, place, restored, first: real(c, place, None, first)
-        )
+        real = assignment.starts_of
+
+        def asked_of_the_group(consumer: Any, wanted: Any) -> Any:
+            return real(consumer, {place: (None, first) for place, (_, first) in wanted.items()})
+
+        monkeypatch.setattr(partitions_module, "starts_of", asked_of_the_group)
     with rig.worker():
         for i in range(10):
             rig.ask(f"k{i}")
