@@ -100,7 +100,7 @@ def group_consumer(bootstrap: str, group: str, instance: str, **more: Any) -> Co
         "enable.auto.offset.store": False,
         "auto.offset.reset": "error",
         "enable.partition.eof": True,
-        "fetch.wait.max.ms": 100,
+        "fetch.wait.max.ms": 250,
         "fetch.queue.backoff.ms": 20,
         "fetch.error.backoff.ms": 100,
         "queued.min.messages": 20_000,
@@ -119,7 +119,7 @@ def reader(bootstrap: str, client_id: str, **more: Any) -> Consumer:
         "enable.auto.offset.store": False,
         "auto.offset.reset": "earliest",
         "enable.partition.eof": True,
-        "fetch.wait.max.ms": 100,
+        "fetch.wait.max.ms": 250,
         "fetch.queue.backoff.ms": 20,
         "queued.min.messages": 50_000,
     }

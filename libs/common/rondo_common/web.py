@@ -22,7 +22,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Match
+from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from rondo_common import telemetry, tracing
@@ -135,10 +135,17 @@ async def _on_http(request: Request, error: HTTPException) -> Response:
 
 
 def _methods_at(request: Request) -> list[str]:
-    """Every method an address has: the router that refuses names only those of the first route that fits."""
-    routes = request.app.routes
+    """Every method an address has: the router that refuses names only those of the first route that fits. Where an
+    address is spelt out (`.../raw`), a pattern that would fit it too (`.../{action}`) is another address."""
+    fits = [r for r in request.app.routes if r.matches(dict(request.scope))[0] is not Match.NONE]
+    least = min((_gaps(r) for r in fits), default=0)
+    routes = [r for r in fits if _gaps(r) == least]
     asked = {m: {**request.scope, "method": m} for m in _METHODS}
     return [m for m, scope in asked.items() if any(r.matches(scope)[0] is Match.FULL for r in routes)]
+
+
+def _gaps(route: BaseRoute) -> int:
+    return str(getattr(route, "path", "")).count("{")
 
 
 async def _on_validation(request: Request, error: Any) -> Response:

@@ -128,3 +128,13 @@ def test_a_wrong_method_is_told_every_method_the_address_has(client):
     assert refused.status_code == 405
     assert refused.headers["allow"] == "POST, PUT"
     assert refused.json()["type"] == "/problems/method-not-allowed"
+
+
+def test_an_address_that_is_spelt_out_does_not_name_the_methods_of_a_pattern_that_fits_it_too():
+    app = FastAPI()
+    app.get("/m/{id}/raw")(lambda id: id)
+    app.post("/m/{id}/{action}")(lambda id, action: id)
+    web.install(app)
+    client = TestClient(app)
+    assert client.options("/m/1/raw").headers["Allow"] == "GET"
+    assert client.options("/m/1/open").headers["Allow"] == "POST"

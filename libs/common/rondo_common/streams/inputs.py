@@ -197,4 +197,4 @@ class Inputs:
 
     def thirsty(self) -> Iterator[Queue]:
         """Paused queues that have room again."""
-        return (q for q in self.queues.values() if q.paused and len(q.records) < self._batch // 4)
+        return (q for q in self.queues.values() if q.paused and len(q.records) < self._batch // 2)
