@@ -29,6 +29,8 @@ MAX_RECORD = 8 * 1024 * 1024
 """Bytes of the largest record a producer hands over; topics may allow less (`topics.max_bytes`)."""
 SESSION_MS = 6_000
 HEARTBEAT_MS = 2_000
+FETCH_WAIT_MS = 250
+"""How long the broker holds a fetch that finds nothing; a partition resumed meanwhile waits as long (decision 22)."""
 TRANSACTION_MS = 10_000
 """A worker that never returns delays its readers by at most this, and a second for the broker's clean-up."""
 TIMEOUT_S = 20.0
@@ -100,7 +102,7 @@ def group_consumer(bootstrap: str, group: str, instance: str, **more: Any) -> Co
         "enable.auto.offset.store": False,
         "auto.offset.reset": "error",
         "enable.partition.eof": True,
-        "fetch.wait.max.ms": 250,
+        "fetch.wait.max.ms": FETCH_WAIT_MS,
         "fetch.queue.backoff.ms": 20,
         "fetch.error.backoff.ms": 100,
         "queued.min.messages": 20_000,
@@ -119,7 +121,7 @@ def reader(bootstrap: str, client_id: str, **more: Any) -> Consumer:
         "enable.auto.offset.store": False,
         "auto.offset.reset": "earliest",
         "enable.partition.eof": True,
-        "fetch.wait.max.ms": 250,
+        "fetch.wait.max.ms": FETCH_WAIT_MS,
         "fetch.queue.backoff.ms": 20,
         "queued.min.messages": 50_000,
     }

@@ -137,7 +137,7 @@ async def _on_http(request: Request, error: HTTPException) -> Response:
 def _methods_at(request: Request) -> list[str]:
     """Every method an address has: the router that refuses names only those of the first route that fits. Where an
     address is spelt out (`.../raw`), a pattern that would fit it too (`.../{action}`) is another address."""
-    fits = [r for r in request.app.routes if r.matches(dict(request.scope))[0] is not Match.NONE]
+    fits = [r for r in request.app.routes if r.matches(request.scope)[0] is not Match.NONE]
     least = min((_gaps(r) for r in fits), default=0)
     routes = [r for r in fits if _gaps(r) == least]
     asked = {m: {**request.scope, "method": m} for m in _METHODS}

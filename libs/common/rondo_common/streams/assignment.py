@@ -17,6 +17,7 @@ log = logging.getLogger("rondo.streams")
 COMMITTED_S = kafka.TRANSACTION_MS / 1000 + 2
 """How long a predecessor's open transaction may keep the answer."""
 COMMITTED_TOGETHER_S = 1.0
+"""How long the answer about all inputs is waited for before each is asked for alone."""
 
 Bounds = dict[kafka.Partition, tuple[int, int]]
 """First offset still kept and end of the log, by (topic, partition)."""
@@ -51,14 +52,14 @@ def starts_of(
     says (a broker that was killed can leave that one pending for ever). Without one nothing of this input
     was ever processed: the group's offset if there is one, else the first record kept. Fatal when records
     that were not processed have been deleted."""
-    unknown = [place for place, (restored, first) in wanted.items() if restored is None or restored < first]
+    known = {p: restored for p, (restored, first) in wanted.items() if restored is not None and restored >= first}
+    unknown = [place for place in wanted if place not in known]
     committed = _committed(consumer, unknown) if unknown else {}
-    return {place: _start(place, restored, first, committed.get(place)) for place, (restored, first) in wanted.items()}
+    return known | {place: _start(place, *wanted[place], offset) for place, offset in committed.items()}
 
 
 def _start(place: kafka.Partition, restored: int | None, first: int, committed: int | None) -> int:
-    if restored is not None and restored >= first:
-        return restored
+    """Where to begin when the states do not tell."""
     if committed is not None and committed >= first:
         return committed
     offset = max(-1 if committed is None else committed, -1 if restored is None else restored)

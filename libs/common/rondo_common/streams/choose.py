@@ -67,11 +67,10 @@ def slices(works: Mapping[int, Work], owned: Mapping[int, Owned], sweeping: Swee
     met = 0
     for p in sweeping.turns(p for p in works if owned[p].memory.sweeps):
         try:
-            _slice(works[p], owned[p], store)
+            keys = _slice(works[p], owned[p], store)
         except Lost as e:
             lost[p] = e
             continue
-        keys = len(works[p].slice[2]) if works[p].slice else 0
         sweeping.met(p, keys)
         met += keys
         if met >= Sweeping.ENOUGH:
@@ -79,11 +78,12 @@ def slices(works: Mapping[int, Work], owned: Mapping[int, Owned], sweeping: Swee
     return lost
 
 
-def _slice(w: Work, owned: Owned, store: Store) -> None:
-    """The next slice of one of the partition's sweeps, in turn. Raises Lost as above."""
+def _slice(w: Work, owned: Owned, store: Store) -> int:
+    """The next slice of one of the partition's sweeps, in turn; how many keys it has. Raises Lost as above."""
     names = sorted(owned.memory.sweeps)
     owned.sweep_turn += 1
     name = names[owned.sweep_turn % len(names)]
     sweep = owned.memory.sweeps[name]
     keys = store.range(w.partition, owned.position, sweep.prefix, sweep.cursor, sweep.slice + 1)
     w.slice = (name, sweep, keys[: sweep.slice], len(keys) <= sweep.slice)
+    return len(w.slice[2])
