@@ -93,11 +93,13 @@ class Usage:
 def _name(process: psutil.Process) -> str:
     """A stack's process by what it runs."""
     try:
-        words = process.cmdline()
+        words = " ".join(process.cmdline()).split()  # one that was forked has its name in one piece
     except psutil.Error:
         return "gone"
     if "services" in words[:-1]:
         return words[words.index("services") + 1]
+    if words[:3] == ["rondo", "fork", "server"]:
+        return "fork server"
     if words and words[0].endswith("java"):
         return "kafka"
     if words and any(server in words[0] for server in ("valkey", "redis")):

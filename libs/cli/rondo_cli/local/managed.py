@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rondo_cli.local import ports, process
+from rondo_cli.local.forkserver import Adopted, ForkServer, Gone
 
 FIRST_BACKOFF_S, MAX_BACKOFF_S = 0.2, 10.0
 WELL_AFTER_S = 20.0
@@ -28,7 +29,8 @@ class StartFailed(RuntimeError):
 @dataclass
 class Spec:
     """What to run. `ports` by name, the first is asked for readiness with `ready`, an awaitable that is
-    only called while one of our own processes listens there."""
+    only called while one of our own processes listens there. `forked`: it is one of the services, which the
+    fork server starts quicker."""
 
     label: str
     name: str
@@ -40,6 +42,7 @@ class Spec:
     cwd: Path | None = None
     slot: int = 0
     stop_s: float = 6.0
+    forked: ForkServer | None = None
 
 
 @dataclass
@@ -57,8 +60,9 @@ class Managed:
     restarts: int = -1
     note: str = ""
     ready_once: asyncio.Event = field(default_factory=asyncio.Event)
-    _child: subprocess.Popen[bytes] | None = None
+    _child: subprocess.Popen[bytes] | Adopted | None = None
     _stopping: bool = False
+    _spawning: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def run(self) -> None:
         """Keep it running until `stop`. StartFailed when it never becomes ready."""
@@ -71,7 +75,7 @@ class Managed:
             begun = time.monotonic()
             self._set("starting" if not self.ready_once.is_set() else "restarting")
             try:
-                self._spawn()
+                await self._spawn()
             except (ports.PortTaken, OSError) as e:
                 why = str(e)
             else:
@@ -92,17 +96,29 @@ class Managed:
             await asyncio.sleep(backoff)
             backoff = min(MAX_BACKOFF_S, backoff * 2)
 
-    def _spawn(self) -> None:
+    async def _spawn(self) -> None:
         for kind, port in self.spec.ports.items():
             ports.check_free(port, f"{self.spec.label} ({kind})")
         log = self.spec.log
         if log.exists() and log.stat().st_size > ROTATE_BYTES:
             log.replace(log.with_suffix(".old"))
-        self._child = process.spawn(self.spec.command, log, self.spec.env, self.spec.cwd)
+        spec = self.spec
+        async with self._spawning:
+            self._child = await self._forked(log) or process.spawn(spec.command, log, spec.env, spec.cwd)
         self.guard.watch(self._child.pid)
         self.pid = self._child.pid
         self.restarts += 1
         self.changed()
+
+    async def _forked(self, log: Path) -> Adopted | None:
+        """The child from the fork server; None where there is no such server."""
+        if self.spec.forked is None:
+            return None
+        try:
+            return await self.spec.forked.spawn(self.spec.name, log, self.spec.env)
+        except Gone as e:
+            self.say(f"{self.spec.label} takes longer to start: {e}")
+            return None
 
     async def _watch(self, begun: float) -> str:
         """Follow the running child to its end; why it ended, in words."""
@@ -162,7 +178,8 @@ class Managed:
 
     async def _end_child(self) -> None:
         """SIGTERM, then SIGKILL after `stop_s`; with its whole group."""
-        child = self._child
+        async with self._spawning:  # one that is being born is ended too
+            child = self._child
         if child is not None and child.poll() is None:
             child.terminate()
             deadline = time.monotonic() + self.spec.stop_s

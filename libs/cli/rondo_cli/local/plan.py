@@ -170,8 +170,7 @@ def _environment(
     names = topology.CAPTURE_SECRETS if process is topology.CAPTURE else topology.SECRETS
     data = options.folder / "data" / process.name
     data.mkdir(parents=True, exist_ok=True)
-    env = {k: v for k, v in os.environ.items() if not k.startswith("RONDO_")}
-    env |= {"PYTHONPATH": python_path(), "PYTHONUNBUFFERED": "1"}
+    env = base_environment()
     env |= {k: own[k] for k in names if k in own}
     env |= common
     env |= mine
@@ -181,9 +180,20 @@ def _environment(
     return env
 
 
+def base_environment() -> dict[str, str]:
+    """What every process has from ours: all but Rondo's own variables, and where the code is."""
+    env = {k: v for k, v in os.environ.items() if not k.startswith("RONDO_")}
+    return env | {"PYTHONPATH": python_path(), "PYTHONUNBUFFERED": "1"}
+
+
 def command(process: Process) -> tuple[list[str], Path]:
     """What runs a process here, and its working folder."""
     return process.command(sys.executable), CODE
+
+
+def forkable(process: Process) -> bool:
+    """Whether what runs a process here is the service itself."""
+    return command(process)[0] == process.command(sys.executable)
 
 
 class _Ports:

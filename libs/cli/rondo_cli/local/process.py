@@ -20,6 +20,13 @@ _PR_SET_PDEATHSIG = 1
 _prctl = ctypes.CDLL(None, use_errno=True).prctl
 
 
+def die_with(parent: int) -> None:
+    """Ask the kernel to kill this process when its parent dies."""
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # the parent died before the call above
+        os._exit(1)
+
+
 def in_child() -> Callable[[], None]:
     """What a child does between fork and exec. Made before the fork, so that the child only makes
     system calls."""
@@ -27,9 +34,7 @@ def in_child() -> Callable[[], None]:
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
 
     def prepare() -> None:
-        _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:  # the parent died before the call above
-            os._exit(1)
+        die_with(parent)
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
     return prepare

@@ -18,6 +18,7 @@ from rondo_cli.errors import Failure
 from rondo_cli.local import canary, kafka, ports, probe, process
 from rondo_cli.local import plan as planning
 from rondo_cli.local import redis as redis_server
+from rondo_cli.local.forkserver import ForkServer
 from rondo_cli.local.jars import Unavailable
 from rondo_cli.local.managed import Managed, Spec, StartFailed
 from rondo_cli.local.plan import Instance, Plan
@@ -52,6 +53,7 @@ class Supervisor:
         """Set once everything is ready for the first time."""
         self._stop = asyncio.Event()
         self._guard: process.Guard
+        self._forks: ForkServer | None = None
         self._servers: list[Managed] = []
         self._services: list[tuple[Instance, Managed]] = []
         self._tasks: list[asyncio.Task[None]] = []
@@ -73,6 +75,7 @@ class Supervisor:
         (folder / "logs").mkdir(exist_ok=True)
         shutil.rmtree(folder / HELD, ignore_errors=True)
         (folder / HELD).mkdir()
+        self._forks = self._fork_server()
         self._write()
         starting = asyncio.create_task(self._start())
         stopping = asyncio.create_task(self._stop.wait())
@@ -184,6 +187,13 @@ class Supervisor:
             self._failure = self._failure or error
             self._stop.set()
 
+    def _fork_server(self) -> ForkServer | None:
+        """What starts the services; none where they are something else than the services (tests)."""
+        if not all(planning.forkable(i.process) for i in self.plan.instances):
+            return None
+        names = sorted({i.process.name for i in self.plan.instances})
+        return ForkServer(names, self._log("forkserver"), planning.base_environment(), planning.CODE)
+
     def _spec(self, instance: Instance) -> Spec:
         command, cwd = planning.command(instance.process)
         return Spec(
@@ -196,6 +206,7 @@ class Supervisor:
             self._log(instance.label),
             cwd,
             instance.slot,
+            forked=self._forks,
         )
 
     def _log(self, label: str) -> Path:
@@ -214,6 +225,8 @@ class Supervisor:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._status = "failed" if self._failure else "stopped"
         self._write()
+        if self._forks is not None:
+            self._forks.close()
         self._guard.close()
 
     def _write(self) -> None:
