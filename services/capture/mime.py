@@ -1,10 +1,16 @@
-"""Reading a mail: its parts, links, pixel and what it says of its cause. Pure."""
+"""Reading a mail: its parts, links, pixel and what it says of its cause. Pure.
+
+By the standard library's older policy and a few lines: its newer one parses every header by the whole grammar of
+RFC 5322, which took 9 ms a mail, half a core of a machine that sends fifty a second.
+"""
 
 import email
-import email.policy
 import json
 import re
-from email.message import EmailMessage
+from collections.abc import Iterator
+from email.errors import HeaderParseError
+from email.header import decode_header, make_header
+from email.message import Message as Mail
 from html.parser import HTMLParser
 
 from services.capture.model import Message
@@ -40,14 +46,50 @@ def unsubscribe_of(headers: dict[str, str]) -> str | None:
     return found[1] if found else None
 
 
+def header_text(value: str) -> str:
+    """What a header says: unfolded (RFC 5322, 2.2.3), encoded words decoded (RFC 2047); raw UTF-8 is taken as such
+    (RFC 6532). Words that can't be decoded stay as they are."""
+    flat = re.sub(r"\r?\n(?=[ \t])", "", value)
+    if not flat.isascii():
+        flat = flat.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    if "=?" not in flat:
+        return flat
+    try:
+        return str(make_header(decode_header(flat)))
+    except (HeaderParseError, LookupError, ValueError):
+        return flat
+
+
+def _shown(part: Mail) -> Iterator[Mail]:
+    """The parts that are the letter itself: no attachments, nothing of forwarded letters."""
+    if part.get_content_disposition() == "attachment" or part.get_content_maintype() == "message":
+        return
+    inner = part.get_payload()
+    if part.is_multipart() and isinstance(inner, list):
+        for one in inner:
+            yield from _shown(one)
+    else:
+        yield part
+
+
+def _content(part: Mail) -> str:
+    data = part.get_payload(decode=True)
+    if not isinstance(data, bytes):
+        return ""
+    try:
+        return data.decode(part.get_content_charset("ascii"), "replace")
+    except LookupError:  # a charset that nobody knows
+        return data.decode("ascii", "replace")
+
+
 def read_mail(raw: bytes, sender: str, to: str, id: str, received_at: str, at: int) -> Message:
     """The message in a mail as received."""
-    mail: EmailMessage = email.message_from_bytes(raw, policy=email.policy.default)  # type: ignore[assignment]
-    headers = {k: str(v) for k, v in mail.items()}
-    html_part = mail.get_body(("html",))
-    text_part = mail.get_body(("plain",))
-    html = html_part.get_content() if html_part else None
-    text = text_part.get_content() if text_part else ""
+    mail = email.message_from_bytes(raw)
+    headers = {k: header_text(v) for k, v in mail.raw_items()}
+    bodies: dict[str, str] = {}
+    for part in _shown(mail):
+        bodies.setdefault(part.get_content_type(), _content(part))
+    html, text = bodies.get("text/html"), bodies.get("text/plain", "")
     args: dict[str, str] = {}
     try:
         given = json.loads(re.sub(r"\s*\n\s*", "", headers.get("X-SMTPAPI", "{}"))).get("unique_args", {})
