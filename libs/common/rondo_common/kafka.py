@@ -28,7 +28,7 @@ log = logging.getLogger("rondo.kafka")
 MAX_RECORD = 8 * 1024 * 1024
 """Bytes of the largest record a producer hands over; topics may allow less (`topics.max_bytes`)."""
 SESSION_MS = 6_000
-HEARTBEAT_MS = 2_000
+HEARTBEAT_MS = 500
 FETCH_WAIT_MS = 250
 """How long the broker holds a fetch that finds nothing; a partition resumed meanwhile waits as long (decision 22)."""
 TRANSACTION_MS = 10_000

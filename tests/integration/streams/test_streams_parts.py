@@ -187,7 +187,7 @@ def test_14_the_settings_that_keep_transactions_short(monkeypatch: pytest.Monkey
     assert producer["partitioner"] == "murmur2_random" and producer["acks"] == "all"
     assert producer["transactional.id"] == consumer["group.instance.id"] == "s.0"
     assert producer["transaction.timeout.ms"] == 10_000
-    assert consumer["session.timeout.ms"] == 6_000 and consumer["heartbeat.interval.ms"] == 2_000
+    assert consumer["session.timeout.ms"] == 6_000 and consumer["heartbeat.interval.ms"] == 500
     assert consumer["partition.assignment.strategy"] == "range" and consumer["isolation.level"] == "read_committed"
 
 

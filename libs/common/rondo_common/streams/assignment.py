@@ -18,6 +18,8 @@ COMMITTED_S = kafka.TRANSACTION_MS / 1000 + 2
 """How long a predecessor's open transaction may keep the answer."""
 COMMITTED_TOGETHER_S = 1.0
 """How long the answer about all inputs is waited for before each is asked for alone."""
+HINT_S = 0.25
+"""The same where the states tell, and the group only how far was passed over since."""
 
 Bounds = dict[kafka.Partition, tuple[int, int]]
 """First offset still kept and end of the log, by (topic, partition)."""
@@ -48,14 +50,17 @@ def starts_of(
     consumer: Consumer, wanted: Mapping[kafka.Partition, tuple[int | None, int]]
 ) -> dict[kafka.Partition, int]:
     """Where to begin reading each input. `wanted` holds the offset in the partition's states and the first record kept.
-    The former was written with the states, so it is right whenever they are, whatever the group's committed offset
-    says (a broker that was killed can leave that one pending for ever). Without one nothing of this input
-    was ever processed: the group's offset if there is one, else the first record kept. Fatal when records
-    that were not processed have been deleted."""
+    The former was written with the states, so it is right whenever they are. The group's committed offset may be
+    ahead of it, over records that changed nothing: then it is taken, but not waited for (a broker that was killed
+    can leave it pending for ever). Without the former nothing of this input was ever processed: the group's offset
+    if there is one, else the first record kept. Fatal when records that were not processed have been deleted."""
     known = {p: restored for p, (restored, first) in wanted.items() if restored is not None and restored >= first}
-    unknown = [place for place in wanted if place not in known]
-    committed = _committed(consumer, unknown) if unknown else {}
-    return known | {place: _start(place, *wanted[place], offset) for place, offset in committed.items()}
+    said = _committed(consumer, list(wanted), HINT_S if len(known) == len(wanted) else COMMITTED_TOGETHER_S)
+    starts = {place: max(restored, said.get(place) or 0) for place, restored in known.items()}
+    for place in wanted.keys() - known.keys():
+        committed = said[place] if place in said else _committed_alone(consumer, place)
+        starts[place] = _start(place, *wanted[place], committed)
+    return starts
 
 
 def _start(place: kafka.Partition, restored: int | None, first: int, committed: int | None) -> int:
@@ -68,15 +73,18 @@ def _start(place: kafka.Partition, restored: int | None, first: int, committed: 
     return first
 
 
-def _committed(consumer: Consumer, places: Sequence[kafka.Partition]) -> dict[kafka.Partition, int | None]:
-    """The group's committed offsets, None without one. While a transaction that moves one of them is open, the broker
-    holds the answer about all back: then each is asked for by itself."""
+def _committed(
+    consumer: Consumer, places: Sequence[kafka.Partition], timeout_s: float
+) -> dict[kafka.Partition, int | None]:
+    """The group's committed offsets, None for one that has none. While a transaction that moves one of them is open,
+    the broker holds the answer about all back: then there is none here."""
+    if not places:
+        return {}
     try:
-        answers = consumer.committed([TopicPartition(*place) for place in places], COMMITTED_TOGETHER_S)
+        answers = consumer.committed([TopicPartition(*place) for place in places], timeout_s)
     except KafkaException:
-        answers = []
-    found = {(a.topic, a.partition): a.offset if a.offset >= 0 else None for a in answers if not a.error}
-    return {place: found[place] if place in found else _committed_alone(consumer, place) for place in places}
+        return {}
+    return {(a.topic, a.partition): a.offset if a.offset >= 0 else None for a in answers if not a.error}
 
 
 def _committed_alone(consumer: Consumer, place: kafka.Partition) -> int | None:

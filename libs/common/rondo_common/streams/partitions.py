@@ -121,6 +121,8 @@ class Partitions(Report):
                     owned.memory.pass_over({queue.topic: queue.next}, 0)
                     continue
                 queue.place(starts[queue.topic, queue.partition])
+                if queue.next > owned.memory.offsets.get(queue.topic, queue.next):
+                    owned.memory.pass_over({queue.topic: queue.next}, 0)
                 seek(consumer, TopicPartition(queue.topic, queue.partition, queue.next))
             owned.placed = True
             resumed += [TopicPartition(q.topic, q.partition) for q in queues if not q.paused]
