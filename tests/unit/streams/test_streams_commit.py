@@ -38,24 +38,13 @@ def run(producer: FakeProducer, write: Any = None, offsets: Any = OFFSETS) -> No
     Transactions(producer).run(write or (lambda p: p.produce()), offsets, "group")  # type: ignore[arg-type]
 
 
-ALL = ["begin_transaction", "produce", "flush", "send_offsets_to_transaction", "commit_transaction"]
-"""Flushed before the offsets are sent: see `Transactions._flush`."""
+ALL = ["begin_transaction", "produce", "send_offsets_to_transaction", "commit_transaction"]
 
 
 def test_in_order() -> None:
     p = FakeProducer()
     run(p)
     assert p.calls == ALL
-
-
-def test_records_that_are_not_taken_abort_before_the_group_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(commit, "FLUSH_S", 0.0)
-    p = FakeProducer()
-    left = iter([3, 3])
-    p.flush = lambda _: next(left)  # type: ignore[attr-defined]
-    with pytest.raises(Aborted, match="did not take"):
-        run(p)
-    assert p.calls == ["begin_transaction", "produce", "abort_transaction"]
 
 
 def test_a_retriable_commit_is_asked_again_and_never_aborted() -> None:
