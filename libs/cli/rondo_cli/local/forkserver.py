@@ -146,6 +146,7 @@ def serve(connection: socket.socket, package: str, names: Sequence[str]) -> int:
         if not data:
             return 0
         if _edited_since(began):
+            os.close(fds[0])
             connection.sendall(_AGAIN)
             os.execv(sys.executable, [sys.executable, "-m", _MODULE, str(connection.fileno()), package, *names])
         request = json.loads(data)
@@ -160,12 +161,14 @@ def serve(connection: socket.socket, package: str, names: Sequence[str]) -> int:
 
 
 def _edited_since(began: float) -> bool:
-    """Whether a module outside the installed packages has changed since it was imported."""
+    """Whether a module outside the installed packages has changed since it was imported. A time to come (another
+    clock wrote the file) says nothing: it would be newer after every start."""
+    now = time.time()
     for module in list(sys.modules.values()):
         file = getattr(module, "__file__", None)
         if file and not file.startswith(sys.prefix):
             try:
-                if os.stat(file).st_mtime > began:
+                if began < os.stat(file).st_mtime <= now:
                     return True
             except OSError:
                 return True  # it is gone
