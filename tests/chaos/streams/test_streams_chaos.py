@@ -17,7 +17,9 @@ from pathlib import Path
 
 import pytest
 
+from rondo_common import kafka as clients
 from rondo_common.streams import marks
+from rondo_common.streams.runtime import FAILED, group_of
 from tests.support.chaos_monkey import stopped
 from tests.support.servers import start_kafka
 from tests.support.stream_rig import Feeder, Rig, wait_until
@@ -179,6 +181,24 @@ def test_a_worker_that_was_stopped_and_comes_back_does_no_harm(rig: Rig, fleet: 
     time.sleep(0.5)
     sent = feeder.finish()
     _exact(rig, fleet, sent)
+
+
+def test_a_stopped_worker_whose_slot_was_taken_ends(rig: Rig, fleet: Fleet) -> None:
+    """It comes back to a session that is over and a slot that is somebody else's. The client tells the second once,
+    in the same poll as the first: a worker that missed it would stand idle for ever, and whoever waits for it to end
+    to start it again with it."""
+    rig.ask("a")
+    rig.settle()
+    victim = fleet.children["0"]
+    victim.send_signal(signal.SIGSTOP)
+    taker = clients.group_consumer(rig.kafka, group_of(rig.stage.name), f"{rig.stage.name}.0")
+    taker.subscribe([rig.stage.input])
+    wait_until(lambda: taker.poll(0.1) is None and taker.assignment(), "the slot is taken")
+    time.sleep(1.5 * clients.SESSION_MS / 1000)
+    victim.send_signal(signal.SIGCONT)
+    wait_until(lambda: taker.poll(0.1) is None and victim.poll() is not None, "the worker ends")
+    taker.close()
+    assert victim.returncode == FAILED
 
 
 def _all_progress(rig: Rig, fleet: Fleet) -> bool:

@@ -122,13 +122,34 @@ def test_a_failed_assignment_comes_out_of_the_loop(loop: Loop, consumer: FakeCon
         loop._gather()
 
 
-def test_a_fenced_consumer_ends_the_worker(loop: Loop, consumer: FakeConsumer) -> None:
-    """librdkafka tells it as a message with the code _FATAL whose `fatal()` is false."""
+class Failed(FakeMessage):
+    code, text = KafkaError._FATAL, "fenced"
 
-    class Fenced(FakeMessage):
-        def error(self) -> KafkaError:  # type: ignore[override]
-            return KafkaError(KafkaError._FATAL, "fenced")
+    def error(self) -> KafkaError:  # type: ignore[override]
+        return KafkaError(self.code, self.text)
 
-    consumer.poll = lambda timeout: Fenced(0, 0)  # type: ignore[method-assign]
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_a_fenced_consumer_ends_the_worker(loop: Loop, consumer: FakeConsumer, lost: bool) -> None:
+    """librdkafka tells it as a message with the code _FATAL whose `fatal()` is false; once only, and mostly in the
+    same poll that takes the partitions away."""
+
+    def poll(timeout: float) -> Failed:
+        if lost:
+            loop._on_lost(consumer, [])  # type: ignore[arg-type]
+        return Failed(0, 0)
+
+    consumer.poll = poll  # type: ignore[method-assign]
     with pytest.raises(Fatal, match="fenced"):
         loop._gather()
+
+
+def test_other_errors_of_an_assignment_that_is_gone_do_not_count(loop: Loop, consumer: FakeConsumer) -> None:
+    class Deleted(Failed):
+        code, text = KafkaError._AUTO_OFFSET_RESET, "gone"
+
+    consumer.poll = lambda timeout: Deleted(0, 0)  # type: ignore[method-assign]
+    with pytest.raises(Fatal, match="gone"):
+        loop._gather()
+    consumer.rebalance = lambda: loop._on_revoke(consumer, [])  # type: ignore[arg-type]
+    loop._gather()

@@ -43,10 +43,22 @@ def record(message: Message, topic: str, partition: int) -> Record:
     return Record(topic, partition, message.offset(), name, message.value() or b"", message.timestamp()[1], texts)
 
 
-def _fail(message: Message, error: KafkaError, stage: str) -> None:
-    code = error.code()
-    if error.fatal() or code == KafkaError._FATAL:  # fenced: somebody else has this slot
+def leave(messages: Iterable[Message]) -> None:
+    """These came from an assignment that is gone: nothing of them counts, but that the consumer can't go on. It says
+    so once only, and hands out nothing more: a worker that missed it would stand idle for ever."""
+    for message in messages:
+        if message.error() is not None:
+            _fatal(message.error())
+
+
+def _fatal(error: KafkaError) -> None:
+    if error.fatal() or error.code() == KafkaError._FATAL:  # fenced: somebody else has this slot
         raise Fatal(f"consumer: {error}")
+
+
+def _fail(message: Message, error: KafkaError, stage: str) -> None:
+    _fatal(error)
+    code = error.code()
     if code == KafkaError._AUTO_OFFSET_RESET:
         raise Fatal(f"{message.topic()} {message.partition()}: the next record is gone from the log: {error}")
     if code in _GONE:

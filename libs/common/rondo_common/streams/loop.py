@@ -30,7 +30,7 @@ from rondo_common.streams.commit import Aborted, Fatal
 from rondo_common.streams.decide import StageParts
 from rondo_common.streams.effector import Claim, Ownership
 from rondo_common.streams.inputs import Inputs
-from rondo_common.streams.intake import balance, take
+from rondo_common.streams.intake import balance, leave, take
 from rondo_common.streams.marks import APPLY, IDLE, WRITE
 from rondo_common.streams.overlay import Lost
 from rondo_common.streams.owned import Clients, Owned
@@ -116,7 +116,8 @@ class Loop(Partitions):
         if self._failure is not None:
             raise self._failure
         if self._rebalanced:
-            return  # what came along belongs to an assignment that is gone; the new one starts at its offsets
+            leave(messages)  # the new assignment starts at its own offsets
+            return
         take(messages, inputs.queues, self._stage.name)
         balance(consumer, inputs)
 
