@@ -4,16 +4,19 @@ must go wrong."""
 import threading
 from typing import Any
 
+import msgspec
 import pytest
-from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
+from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaException, Producer, TopicPartition
 
 from rondo_common import kafka as clients
-from rondo_common.streams import assignment
+from rondo_common.streams import assignment, watchdog
 from rondo_common.streams import partitions as partitions_module
+from rondo_common.streams.codec import OFFSETS
 from rondo_common.streams.commit import Aborted, Transactions
-from rondo_common.streams.runtime import group_of
+from rondo_common.streams.runtime import FAILED, group_of
 from rondo_common.streams.store import Store
 from tests.support.stream_rig import Rig, wait_until
+from tests.support.toy_stage import Count, Counted
 
 pytestmark = pytest.mark.integration
 
@@ -149,3 +152,84 @@ def _sent(producer: Any, offsets: Any, group: Any) -> bool:
         producer.abort_transaction(30)
         producer.begin_transaction()
         return False
+
+
+class Held(Transactions):
+    """Stops before it commits, as a process that gets no time."""
+
+    def __init__(self, producer: Producer):
+        super().__init__(producer)
+        self.stopped, self.go = threading.Event(), threading.Event()
+
+    def _again(self, call: Any, name: str, *more: Any) -> None:
+        if name == "commit":
+            self.stopped.set()
+            self.go.wait()
+        super()._again(call, name, *more)
+
+
+@pytest.mark.parametrize("rule", ["kept", "broken"])
+def test_2_records_are_in_the_log_before_the_group_takes_their_offsets(
+    rig: Rig, rule: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker is stopped between "the group has taken the offsets" and its commit, until its partitions are another
+    worker's. That one waits for what lies open in the state topic, so it must lie there: else both handle the record.
+    The producer lingers, so that without the rule the records are still in this process."""
+    if rule == "broken":
+        monkeypatch.setattr(Transactions, "_flush", lambda _: None)
+    with rig.worker():
+        rig.ask("a")
+        rig.settle()
+    rig.ask("a")
+    rig.flush()
+    p = rig.view().partition("a")
+    place, end = (rig.stage.input, p), clients.end_offsets(clients.admin(rig.kafka), [(rig.stage.input, p)])
+    producer = clients.producer(
+        rig.kafka, "late", transactional_id=f"{rig.stage.name}.late", transaction_timeout_ms=120_000, linger_ms=60_000
+    )
+    group = clients.reader(rig.kafka, group_of(rig.stage.name))
+    late = Held(producer)
+    late.begin_slot()
+    producer.begin_transaction()
+    wait_until(lambda: _sent(producer, [TopicPartition(*place, 0)], group), "the group is empty")
+    producer.abort_transaction(30)
+
+    def write(producer: Producer) -> None:
+        states = {"c:a": Count(2), OFFSETS: {rig.stage.input: end[place]}}
+        for key, state in states.items():
+            producer.produce(rig.stage.state_topic, msgspec.json.encode(state), key, p)
+        producer.produce(rig.stage.output, msgspec.json.encode(Counted("a", 2, "late", 0)), "a", p)
+
+    offsets = [TopicPartition(*place, end[place])]
+    running = threading.Thread(target=late.run, args=(write, offsets, group.consumer_group_metadata()))
+    running.start()
+    wait_until(late.stopped.is_set, "stopped before its commit")
+    with rig.worker(ready=False) as runner:
+        wait_until(lambda: sum(p["live"] for p in runner.progress().values()) >= 3, "the others are live")
+        if rule == "broken":
+            wait_until(lambda: rig.steps()["a"] == [1, 2], "the new owner handles it too")
+        else:
+            assert "restoring 1 of 4" in runner.ready()[1]
+        late.go.set()
+        running.join()
+        rig.wait_ready(runner)
+        rig.settle()
+    assert rig.steps()["a"] == ([1, 2] if rule == "kept" else [1, 2, 2])
+    group.close()
+
+
+def test_9_a_worker_that_hangs_while_it_closes_ends(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watchdog, "CLOSE_S", 0.5)
+    release = threading.Event()
+
+    class Hangs(Consumer):
+        def close(self) -> None:
+            release.wait(60)
+            super().close()
+
+    monkeypatch.setattr(clients, "Consumer", Hangs)
+    with rig.worker() as runner:
+        runner.ask_stop()
+        wait_until(lambda: rig.codes, "the watchdog ends it")
+        release.set()
+    assert rig.codes == [FAILED]

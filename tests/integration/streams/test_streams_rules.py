@@ -122,7 +122,8 @@ def test_3_a_worker_of_an_older_generation_is_refused(rig: Rig) -> None:
     def both() -> bool:
         first.poll(0.1)
         second.poll(0.1)
-        return bool(second.assignment())
+        # a consumer that is closed before it has taken its partitions may hang there (librdkafka 2.16)
+        return bool(second.assignment()) and len(first.assignment()) < 4
 
     wait_until(both, "the group has a new generation")
     transactions = Transactions(clients.transactional_producer(rig.kafka, f"{rig.stage.name}.x"))

@@ -22,6 +22,8 @@ GIVE_UP_S = 60.0
 ABORT_S = 12.0
 """The same for an abort: by then the broker has ended the transaction itself (TRANSACTION_MS), and a process
 that starts again ends it at once. librdkafka 2.16 may wait for ever in an abort after a refused record."""
+FLUSH_S = 15.0
+"""How long records may take to be written; the client gives up after TRANSACTION_MS."""
 HUNG_S = 20.0
 """A single call that has not come back by then never will: librdkafka 2.16 may hang in
 send_offsets_to_transaction when the broker restarts, whatever time-out it is given. The transaction
@@ -63,6 +65,7 @@ class Transactions:
             raise Fatal(f"begin: {e.args[0]}") from e
         try:
             write(self._producer)
+            self._flush()
             self._again(lambda: self._producer.send_offsets_to_transaction(offsets, group, CALL_S), "offsets")
         except Aborted as e:
             self._abort()
@@ -82,6 +85,15 @@ class Transactions:
         except Aborted:
             self._abort()
             raise
+
+    def _flush(self) -> None:
+        """Have the records in the log before the group is asked to move. Once it has, the transaction may commit
+        although the partitions are another worker's by then (this process was stopped in between), and that one
+        waits for what lies open in the log when it restores (STREAMS 2), not for what is still to come."""
+        deadline = time.monotonic() + FLUSH_S
+        while self._producer.flush(CALL_S):
+            if time.monotonic() > deadline:
+                raise Aborted(f"the broker did not take the records within {FLUSH_S:.0f} s")
 
     def _abort(self) -> None:
         try:

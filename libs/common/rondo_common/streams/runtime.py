@@ -42,6 +42,7 @@ from rondo_common.streams.loop import BATCH, Clients, Loop
 from rondo_common.streams.marks import Marks
 from rondo_common.streams.restore import Origin, Restorer
 from rondo_common.streams.store import Store
+from rondo_common.streams.watchdog import Watchdog
 
 log = logging.getLogger("rondo.streams")
 
@@ -111,7 +112,7 @@ def _run(
     admin = kafka.admin(settings.kafka, f"{name}.admin")
     redis = redis_client.connect(settings.redis)
     consumer = reader = None
-    over = threading.Event()
+    watchdog = None
     try:
         cluster = _patiently(lambda: kafka.cluster_id(admin), stop, "Kafka")
         if cluster is None:
@@ -122,6 +123,7 @@ def _run(
         topics = [topic for lane in stage.lanes for topic in lane]
         _patiently(lambda: check_group(admin, group_of(stage.name), name, topics), stop, "Kafka's group coordinator")
         transactions = Transactions(kafka.transactional_producer(settings.kafka, name))
+        watchdog = Watchdog(stage.name, transactions, hung, FAILED)
         transactions.begin_slot()
         consumer = kafka.group_consumer(settings.kafka, group_of(stage.name), name)
         reader = kafka.reader(settings.kafka, f"{name}.restore", queued_max_messages_kbytes=RESTORE_KB)
@@ -133,22 +135,22 @@ def _run(
         loop = Loop(parts, clients, settings.partitions, batch)
         if started is not None:
             started(loop)
-        threading.Thread(
-            target=_watch, args=(stage.name, transactions, over, hung), name="watchdog", daemon=True
-        ).start()
         if gc.get_threshold()[0] < GC_THRESHOLD:
             gc.set_threshold(GC_THRESHOLD, 20, 50)
             gc.freeze()  # what was imported stays
         loop.run(stop.is_set)
         return OK
     finally:
-        over.set()
         if effector is not None:
             effector.stop()
+        if watchdog is not None:
+            watchdog.closing()
         for client in (consumer, reader):
             if client is not None:
                 client.close()
         redis.close()
+        if watchdog is not None:
+            watchdog.over()
 
 
 def check_topics(admin: AdminClient, stage: Stage, partitions: int, cluster: str) -> Origin:
@@ -178,16 +180,6 @@ def check_topics(admin: AdminClient, stage: Stage, partitions: int, cluster: str
         )
     keep = int(config["delete.retention.ms"])
     return Origin(stage.state_topic, stage.state_offset, cluster, found[stage.state_topic].id, keep)
-
-
-def _watch(stage: str, transactions: Transactions, over: threading.Event, hung: Callable[[int], None]) -> None:
-    """End the process when a call into the Kafka client hangs: nothing in this thread's reach wakes it."""
-    while not over.wait(1.0):
-        call = transactions.hung()
-        if call is not None:
-            log.critical("%s ends: the Kafka client hangs in %s", stage, call)
-            hung(FAILED)
-            return
 
 
 def _patiently(ask: Callable[[], T], stop: threading.Event, what: str) -> T | None:
