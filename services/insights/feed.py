@@ -24,6 +24,7 @@ from rondo_common.settings import Settings
 from services.insights import facts
 from services.insights.dead_letters import DeadLetters
 from services.insights.engine import EngineLost
+from services.insights.reader import LogReader
 from services.insights.tables import TABLES, Table, check
 
 GROUP = "rondo.insights"
@@ -40,9 +41,6 @@ MOST_ROWS, MOST_BYTES = 20_000, 64 << 20
 """A turn reads so much at most; the engine's door takes 256 MiB at once."""
 FACTS_ROWS, FACTS_S = 10_000, 5.0
 """Facts are made of so many events at once, or when the first of them has waited so long."""
-_FETCH = {"fetch_min_bytes": 65_536, "fetch_wait_max_ms": 100}
-"""A fetch names a hundred partitions, and the broker, the client and this loop (it is told the end of each) pay for
-all of them, so there had better be something in it."""
 _SETTINGS = dict(facts.SETTINGS)
 
 log = telemetry.logger(__name__)
@@ -69,7 +67,7 @@ class Feed:
         self._stop = threading.Event()
         self._hurry = threading.Event()
         self._client: Any = None
-        self._consumer: Any = None
+        self._reader: LogReader | None = None
         self._dead = DeadLetters(settings.kafka)
         secret = settings.secret
         self._tables: tuple[Fed, ...] = (
@@ -95,8 +93,8 @@ class Feed:
         """How far the tables show the log ..."""
         self._written: dict[tuple[str, int], int] = {}
         """... and how far all of them do, `facts` too."""
-        self._ends: dict[tuple[str, int], int] = {}
         self._state = "starting"
+        self._read = 0
         self._gather_s = BATCH_S
         self._wrote_s = 0.0
         self.rows = 0
@@ -117,15 +115,16 @@ class Feed:
 
     def stop(self) -> None:
         self._stop.set()
+        self._hurry.set()
 
     def run(self) -> None:
         """Until `stop`: connect, take up the positions, read and write. Trouble is tried again."""
         while not self._stop.is_set():
             try:
-                self._open()
+                reader = self._open()
                 self._state = "running"
                 while not self._stop.is_set():
-                    self._turn()
+                    self._turn(reader)
             except EngineLost:
                 log.error("the engine does not open its folder; another process has to")
                 raise
@@ -133,9 +132,9 @@ class Feed:
                 self._trouble(e)
                 self._stop.wait(1.0)
             finally:
-                if self._consumer is not None:
-                    self._consumer.close()
-                    self._consumer = None
+                if self._reader is not None:
+                    self._reader.close()
+                    self._reader = None
         self._state = "stopped"
 
     def _trouble(self, e: Exception) -> None:
@@ -156,7 +155,7 @@ class Feed:
             log.info("the warehouse is fed again", after_s=round(time.monotonic() - self._failing_since, 1))
             self._failing_since = None
 
-    def _open(self) -> None:
+    def _open(self) -> LogReader:
         if self._damaged and self._reopen is not None:
             self._reopen()
         self._damaged = False
@@ -166,22 +165,20 @@ class Feed:
             self._client.command(table.create(warehouse.DATABASE))
         self._client.command(facts.CREATE_FACTS.format(db=warehouse.DATABASE))
         self._client.command(facts.INDEX_OFFSETS.format(db=warehouse.DATABASE))
-        self._consumer = kafka.reader(self._settings.kafka, GROUP, **_FETCH)
+        reader = self._reader = LogReader(self._settings.kafka, GROUP)
         for rows in self._rows.values():
             rows.clear()
         for known in (self._since, self._next, self._have, self._shown, self._written):
             known.clear()
         for table in self._tables:
             positions = self._positions(table.name)
-            topic = self._consumer.list_topics(table.topic, timeout=kafka.TIMEOUT_S).topics[table.topic]
-            if topic.error is not None:
-                raise kafka.KafkaException(topic.error)
-            for p in topic.partitions:
+            for p in reader.partitions(table.topic):
                 have = self._have[table.name, p] = positions.get(p, 0)
                 self._next[table.topic, p] = min(have, self._next.get((table.topic, p), have))
         self._facts = self._positions("facts")
         self._derive()
-        self._consumer.assign([kafka.TopicPartition(t, p, o) for (t, p), o in self._next.items()])
+        reader.assign(self._next)
+        return reader
 
     def _positions(self, table: str) -> dict[int, int]:
         found = self._client.query(
@@ -189,36 +186,31 @@ class Feed:
         )
         return {int(p): int(o) for p, o in found.result_rows}
 
-    def _turn(self) -> None:
-        """Read for BATCH_S, then write the topics of which much waits, or some for long."""
-        began, passed, read = time.monotonic(), 0.0, 0
-        reading = max(BATCH_S, min(LATE_S, self._wrote_s))
-        while (
-            read < MOST_ROWS
-            and self._bytes < MOST_BYTES
-            and passed < reading
-            and not self._stop.is_set()
-            and not self._hurry.is_set()
-        ):
-            messages = self._consumer.consume(2_000, 0.1)
-            for message in messages:
-                self._take(message)
-            read += len(messages)
-            passed = time.monotonic() - began
-        self._gather_s = gathering(read, passed)
+    def _turn(self, reader: LogReader) -> None:
+        """Wait while rows gather, read a round, then write the topics of which much waits, or some for long."""
+        waited = began = time.monotonic()
+        if not reader.amid:
+            self._hurry.wait(max(BATCH_S, min(LATE_S, self._wrote_s)))
+            began = time.monotonic()
         hurried = self._hurry.is_set()
-        self._hurry.clear()
-        if hurried:  # what has come in meanwhile is what is waited for
-            for message in self._consumer.consume(MOST_ROWS, 0.05):
-                self._take(message)
+        self._hurry.clear()  # who asks from here on may want what comes after this round
+        before, last = self._read, began + LATE_S
+        reader.round(
+            self._take,
+            lambda: self._read - before < MOST_ROWS
+            and self._bytes < MOST_BYTES
+            and time.monotonic() < last
+            and not self._stop.is_set(),
+        )
+        read, began = self._read - before, time.monotonic()
+        self._gather_s = gathering(read, began - waited)
         everything = hurried or self._bytes >= MOST_BYTES
-        began = time.monotonic()
         due = began - self._gather_s + BATCH_S / 2
         for topic, tables in self._by_topic.items():
             since = self._since.get(topic)
             many = len(self._rows[tables[0].name]) >= ENOUGH
             if since is None or everything or many or since <= due:
-                self._write(topic, tables)
+                self._write(topic, tables, reader)
         self._bytes = sum(len(row) for rows in self._rows.values() for row in rows)
         late = time.monotonic() - self._owed_since >= FACTS_S
         if self._owed and (hurried or not read or late or self._owed >= FACTS_ROWS):
@@ -228,12 +220,7 @@ class Feed:
     def _take(self, message: Any) -> None:
         topic, partition = message.topic(), message.partition()
         where = (topic, partition)
-        error = message.error()
-        if error is not None:
-            if kafka.is_eof(error):
-                self._ends[where] = message.offset()
-                return
-            raise kafka.KafkaException(error)
+        self._read += 1
         offset, value = message.offset(), message.value()
         if offset < self._next[where]:
             return
@@ -253,7 +240,7 @@ class Feed:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
             self._dead.put(message, f"{type(e).__name__}: {e}")
 
-    def _write(self, topic: str, tables: list[Fed]) -> None:
+    def _write(self, topic: str, tables: list[Fed], reader: LogReader) -> None:
         """Write all that waits of a topic; then it is written as far as it has been read."""
         for table in tables:
             if rows := self._rows[table.name]:
@@ -268,14 +255,14 @@ class Feed:
         moved = []
         for where, offset in self._next.items():
             if where[0] == topic:
-                end = max(offset, self._ends.get(where, 0))
+                end = max(offset, reader.ends.get(where, 0))
                 if self._shown.get(where, -1) < end:
                     self._shown[where] = end
                     moved.append(kafka.TopicPartition(*where, end))
         if topic != _EVENTS or not self._owed:
             self._settle(topic)
         if moved:
-            self._consumer.commit(offsets=moved, asynchronous=True)
+            reader.commit(moved)
 
     def _settle(self, topic: str) -> None:
         self._written.update({where: end for where, end in self._shown.items() if where[0] == topic})
