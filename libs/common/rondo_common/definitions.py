@@ -34,6 +34,9 @@ ACTIVATED = frozenset({"segment", "campaign", "template", "quiet_hours", "budget
 
 _CONFIRM_S = 10.0
 _LOCK_MS = 15_000
+_WAIT_MS = 1_000
+"""How long the broker holds a fetch that finds nothing. Every process reads the definitions, and they change seldom;
+a record ends the wait at once, so nothing comes later for it."""
 
 log = telemetry.logger(__name__)
 
@@ -106,7 +109,7 @@ class DefinitionStore:
 
     def _read(self) -> None:
         name = self._settings.service or "rondo"
-        consumer = kafka.reader(self._settings.kafka, f"{name}-definitions")
+        consumer = kafka.reader(self._settings.kafka, f"{name}-definitions", fetch_wait_max_ms=_WAIT_MS)
         try:
             ends = kafka.assign_from_start(consumer, topics.DEFINITIONS)
             at = dict.fromkeys(ends, 0)

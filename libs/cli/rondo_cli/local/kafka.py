@@ -8,12 +8,13 @@ import os
 import socket
 import struct
 import subprocess
+import sys
 import uuid
 from base64 import urlsafe_b64encode
 from dataclasses import dataclass
 from pathlib import Path
 
-from rondo_cli.local import jars
+from rondo_cli.local import jars, settle
 
 HEAP = "-Xmx512m"
 JVM = (HEAP, "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn")
@@ -35,8 +36,7 @@ PROPERTIES = {
     "share.coordinator.state.topic.min.isr": "1",
     # a worker that never returns delays readers by its transaction time-out plus this at most
     "transaction.abort.timed.out.transaction.cleanup.interval.ms": "1000",
-    # a killed broker may come back once its own old session is over (default 9 s)
-    "broker.session.timeout.ms": "4000",
+    "broker.session.timeout.ms": str(settle.SESSION_MS),
     "broker.heartbeat.interval.ms": "1000",
     "group.initial.rebalance.delay.ms": "0",
     "group.min.session.timeout.ms": "1000",
@@ -100,9 +100,11 @@ class Broker:
             raise RuntimeError(f"formatting Kafka's folder failed: {(made.stdout + made.stderr).strip()[-500:]}")
 
     def command(self) -> list[str]:
-        """What runs the broker in the foreground. RONDO_KAFKA_JVM replaces the flags of the JVM."""
+        """What runs the broker in the foreground, also after it was killed (see `settle`). RONDO_KAFKA_JVM replaces
+        the flags of the JVM."""
         flags = os.environ.get("RONDO_KAFKA_JVM", "").split() or list(JVM)
-        return [*_java(*flags), "kafka.Kafka", str(self.folder / "server.properties")]
+        first = [sys.executable, "-m", settle.__name__, str(self.folder)]
+        return [*first, *_java(*flags), "kafka.Kafka", str(self.folder / "server.properties")]
 
 
 def _java(*flags: str) -> list[str]:
