@@ -36,7 +36,8 @@ PROPERTIES = {
     "share.coordinator.state.topic.min.isr": "1",
     # a worker that never returns delays readers by its transaction time-out plus this at most
     "transaction.abort.timed.out.transaction.cleanup.interval.ms": "1000",
-    "broker.session.timeout.ms": str(settle.SESSION_MS),
+    # a killed broker may come back once its own old session is over (default 9 s)
+    "broker.session.timeout.ms": "4000",
     "broker.heartbeat.interval.ms": "1000",
     "group.initial.rebalance.delay.ms": "0",
     "group.min.session.timeout.ms": "1000",
@@ -49,7 +50,7 @@ PROPERTIES = {
     "num.recovery.threads.per.data.dir": "2",
     "offsets.retention.minutes": str(365 * 24 * 60),
 }
-"""What every local broker is told, besides where it lives."""
+"""What every broker of one is told, besides where it lives; those of deploy/ too."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,7 @@ class Broker:
             "advertised.listeners": f"PLAINTEXT://127.0.0.1:{self.port}",
             "controller.quorum.voters": f"1@127.0.0.1:{self.controller_port}",
             "log.dirs": str(self.folder / "log"),
+            "broker.session.timeout.ms": str(settle.SESSION_MS),
             # for measuring what syncing each record costs (`rondo bench --flush`); see docs/durability.md
             **({"log.flush.interval.messages": "1"} if os.environ.get("RONDO_LOCAL_KAFKA_FLUSH") else {}),
         }
