@@ -197,10 +197,12 @@ class Feed:
         before, last = self._read, began + LATE_S
         reader.round(
             self._take,
-            lambda: self._read - before < MOST_ROWS
-            and self._bytes < MOST_BYTES
-            and time.monotonic() < last
-            and not self._stop.is_set(),
+            lambda: (
+                self._read - before < MOST_ROWS
+                and self._bytes < MOST_BYTES
+                and time.monotonic() < last
+                and not self._stop.is_set()
+            ),
         )
         read, began = self._read - before, time.monotonic()
         self._gather_s = gathering(read, began - waited)

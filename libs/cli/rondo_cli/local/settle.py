@@ -15,6 +15,7 @@ runs it is not to be declared dead at all; see SESSION_MS.
 """
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -28,13 +29,16 @@ SESSION_MS = 60_000
 being short of CPU, or stopped for a while, is no death."""
 DECLARED_MS = 500
 """The same for the controller alone, whose broker is dead for certain."""
-LONGEST_S = 30.0
+LONGEST_S = 60.0
 """Then the broker is started all the same: it can't do worse than without this."""
-QUIET_S = 0.3
-"""The controller writes within 25 ms of a decision."""
-ALREADY_S = 3.0
+LEAST_BYTES = 30
+"""A partition without a leader takes more than this in the metadata."""
+QUIET_S = 0.2
+"""For the end of what is being written."""
+ALREADY_S = 10.0
 """An active controller that has declared nobody dead by now has done so before."""
-_ACTIVE, _DECLARED = "Performing controller activation", "handleBrokerFenced: changing"
+_ACTIVE = "Performing controller activation"
+_DECLARED = re.compile(r"handleBrokerFenced: changing (\d+) partition")
 _TELL = "-Dorg.slf4j.simpleLogger.log.org.apache.kafka.controller=info"
 _KEPT = ("node.id", "controller.listener.names", "listener.security.protocol.map", "controller.quorum.voters")
 
@@ -54,40 +58,38 @@ def killed(folder: Path) -> bool:
 
 
 def settle(folder: Path, java: Sequence[str]) -> None:
-    """Run the controller alone until it has declared the broker dead."""
+    """Run the controller alone until it has declared the broker dead, and that is written."""
     config, said = folder / "settle.properties", folder / "settle.out"
     config.write_text("".join(f"{k}={v}\n" for k, v in _alone(java[-1]).items()))
+    before = _written(folder)
     with said.open("wb") as out:
         controller = subprocess.Popen(
             [java[0], _TELL, *java[1:-1], str(config)], stdout=out, stderr=out, preexec_fn=process.in_child()
         )
-        _wait(controller, folder, said)
+        _wait(controller, folder, said, before)
         controller.kill()  # in order it would take longer, and nothing is left to write
         controller.wait()
 
 
-def _wait(controller: "subprocess.Popen[bytes]", folder: Path, said: Path) -> None:
+def _wait(controller: "subprocess.Popen[bytes]", folder: Path, said: Path, before: int) -> None:
     began, active = time.monotonic(), None
     while controller.poll() is None:
         text, now = said.read_text(errors="replace"), time.monotonic()
         if active is None and _ACTIVE in text:
             active = now
-        if _DECLARED in text:
-            _written(folder)
+        declared = _DECLARED.search(text)
+        if declared and _written(folder) - before >= LEAST_BYTES * int(declared[1]):
+            time.sleep(QUIET_S)
             return
-        if now - began > LONGEST_S or (active is not None and now - active > ALREADY_S):
+        if now - began > LONGEST_S or (not declared and active is not None and now - active > ALREADY_S):
             return
         time.sleep(0.05)
 
 
-def _written(folder: Path) -> None:
-    """Wait until the metadata stand still: what the controller says has been decided, not yet written."""
-    size, since, last = -1, time.monotonic(), time.monotonic() + LONGEST_S
-    while time.monotonic() - since < QUIET_S and time.monotonic() < last:
-        now = sum(part.stat().st_size for part in (folder / "log" / "__cluster_metadata-0").glob("*.log"))
-        if now != size:
-            size, since = now, time.monotonic()
-        time.sleep(0.05)
+def _written(folder: Path) -> int:
+    """Bytes of the metadata. What the controller says has been decided is there a moment later, on a busy machine
+    seconds."""
+    return sum(part.stat().st_size for part in (folder / "log" / "__cluster_metadata-0").glob("*.log"))
 
 
 def _alone(properties: str) -> dict[str, str]:
