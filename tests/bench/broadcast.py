@@ -8,8 +8,6 @@ waiting for its scan), 15,000 mails/s while sending, 0.075 CPU s/1k.
 """
 
 import json
-import subprocess
-import sys
 import tempfile
 import time
 from collections import Counter
@@ -21,8 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tests.bench.baselines import smtp_raw
-from tests.bench.frame import Figure, Usage, World, per_record, per_second, per_thousand, transactions
+from tests.bench.frame import Figure, Usage, World, baseline, per_record, per_second, per_thousand, transactions
 from tests.bench.sink import Sink
 from tests.support.spine_api import Api, until
 from tests.support.stack import Stack
@@ -80,7 +77,7 @@ def run(world: World) -> list[Figure]:
         place = world.shared[NAME] = Place(world.quick)
     place.runs += 1
     seen = broadcast(place.stack, place.api, place.sink, f"bench-{place.runs}")
-    return figures(seen, bare(place.sink, place.members, seen.size))
+    return figures(seen, baseline("smtp_raw", place.sink.address, place.members, CONNECTIONS, seen.size))
 
 
 def done(shared: dict[str, object]) -> None:
@@ -88,14 +85,6 @@ def done(shared: dict[str, object]) -> None:
     place = shared.pop(NAME, None)
     if isinstance(place, Place):
         place.close()
-
-
-def bare(sink: Sink, mails: int, size: int) -> dict[str, float]:
-    """What the baseline says of itself; a process of its own, so that nobody else's CPU is in it."""
-    command = [sys.executable, str(Path(smtp_raw.__file__)), sink.address, str(mails), str(CONNECTIONS), str(size)]
-    answer = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
-    found: dict[str, float] = json.loads(answer.stdout)
-    return found
 
 
 # the members

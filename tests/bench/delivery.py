@@ -3,33 +3,21 @@
 A broker and a Redis of the bench's own, the worker as shipped, nothing else. Members, their profiles and
 the template are folded first; then the worker is stopped, the sends are written, and it is started again,
 so that nobody else uses a core while it works. Counted from the first mail to the last recorded outcome.
-Beside it: prebuilt bytes of the same size pushed through as many connections to the same sink.
+Beside it: prebuilt bytes of the same size pushed through as many connections to the same sink, and a bare loop over the
+same sends that does only what the promises ask for each of them (`baselines/bare_delivery.py`).
 """
 
-import json
-import subprocess
-import sys
 import time
-import uuid
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import msgspec
-import redis
-
-from rondo_cli import broker
-from rondo_cli.local import ports
-from rondo_common import kafka as clients
 from rondo_common import topics
-from rondo_common.clock import iso
 from rondo_common.partition import PARTITIONS
-from rondo_common.records import Command, ConsentEntry, Contact, Definition, Profile, Send
-from rondo_common.streams.commit import produce
-from tests.bench.frame import TICKS, Figure, Usage, World, hottest, metric
-from tests.bench.sink import ROOT, Sink
-from tests.support.servers import Running, start_kafka, start_redis
+from tests.bench.delivery_desk import BARE, Desk, touch
+from tests.bench.frame import TICKS, Figure, Usage, World, baseline, hottest, metric
+from tests.bench.sink import Sink
 from tests.support.service_process import ServiceProcess
 
 NAME = "delivery"
@@ -37,146 +25,7 @@ TITLE = "the e-mail worker alone: personalised mails from its topic to an SMTP s
 MAILS, QUICK = 50_000, 1_000
 GOAL_CPU = 0.03
 CONNECTIONS = 16
-WORKSPACE = "bench"
 PATIENCE_S = 120.0
-
-_WORDS = "New records came in this week, and we thought of you. "
-BODY = {
-    "default_locale": "en",
-    "email": {
-        "from": "Shop <hi@shop.example>",
-        "subject": "{{ member.firstName | default: 'you' }}, spring is here",
-        "html": "<!doctype html><html><body><h1>Hi {{ member.firstName | default: 'you' | capitalize }}</h1>"
-        f"<p>{_WORDS * 8}</p>"
-        "<p>{% if member.plan == 'gold' %}As a gold member you go first.{% else %}Become a gold member.{% endif %} "
-        "Our shop in {{ member.city }} is open.</p>"
-        "<p><a href='https://shop.example/new?city={{ member.city | url_encode }}'>Have a look</a></p>"
-        "<p><a href='{{ links.unsubscribe }}'>Unsubscribe</a></p></body></html>",
-    },
-}
-"""A name, two traits, an if, a tracked link, an unsubscribe link, an open pixel; a text part made of it."""
-
-
-class Desk:
-    """Kafka, Redis and the worker's inputs."""
-
-    def __init__(self, world: World):
-        self._kafka, _ = start_kafka(world.folder / "kafka")
-        self._redis, self._where = start_redis(world.folder / "redis")
-        self.bootstrap = f"127.0.0.1:{self._kafka.port}"
-        wanted = {n: (t.count(PARTITIONS), 1, t.config(True)) for n, t in topics.TOPICS.items()}
-        broker.create_topics(self.bootstrap, wanted)
-        self._producer = clients.producer(self.bootstrap, "bench", linger_ms=20)
-
-    def stop(self) -> None:
-        self._kafka.stop()
-        self._redis.stop()
-
-    def worker(self, world: World, sink: Sink) -> ServiceProcess:
-        env = {
-            "RONDO_KAFKA": self.bootstrap,
-            "RONDO_REDIS": self._where.url,
-            "RONDO_SMTP_URL": sink.url,
-            "RONDO_SLOT": "0",
-            "RONDO_SECRET": "bench",
-        }
-        return ServiceProcess("delivery-email", env, world.folder, lambda: ports.free_ports(1)[0])
-
-    @property
-    def pids(self) -> dict[str, int]:
-        servers: dict[str, Running] = {"kafka": self._kafka, "redis": self._redis}
-        return {name: server.child.pid for name, server in servers.items()}
-
-    def redis_commands(self) -> dict[str, int]:
-        """Calls by command since the server started, those inside scripts too."""
-        with redis.Redis.from_url(self._where.url) as client:
-            return {k.removeprefix("cmdstat_"): v["calls"] for k, v in client.info("commandstats").items()}
-
-    # the inputs
-
-    def put(self, topic: str, key: str, value: Any, partition: int = -1) -> None:
-        id = str(uuid.uuid4())
-        headers = [
-            ("ce_specversion", b"1.0"),
-            ("ce_source", b"/rondo/bench"),
-            ("content-type", b"application/json"),
-            ("ce_type", b"bench"),
-            ("ce_id", id.encode()),
-            ("ce_time", b"2026-01-01T00:00:00Z"),
-            ("depth", b"4"),
-            ("traceparent", b"00-" + id.replace("-", "").encode() + b"-00f067aa0ba902b7-01"),
-        ]
-        produce(
-            self._producer,
-            topic=topic,
-            key=key,
-            value=msgspec.json.encode(value),
-            partition=partition,
-            headers=headers,
-        )
-
-    def flush(self) -> None:
-        if self._producer.flush(60):
-            raise RuntimeError("the broker did not take the records")
-
-    def members(self, count: int) -> None:
-        body = msgspec.Raw(msgspec.json.encode(BODY))
-        template = Definition(WORKSPACE, "template", "spring", 1, body, iso(0))
-        for p in range(PARTITIONS):
-            made = Command("definition.activated", WORKSPACE, uuid.uuid4().hex, iso(0), definition=template)
-            self.put(topics.COMMANDS, f"{WORKSPACE}:template", made, p)
-        granted = [ConsentEntry("email", "*", "granted", iso(0), "e")]
-        for n in range(count):
-            member, key = _member(n), f"{WORKSPACE}:{_member(n)}"
-            self.put(
-                topics.CONTACTS, key, Contact(WORKSPACE, member, email=address(n), consents=granted, locale="en-GB")
-            )
-            traits = {
-                "firstName": f"name{n}",
-                "city": ("Paris", "Rome", "São Paulo")[n % 3],
-                "plan": ("gold", "basic")[n % 2],
-            }
-            raw = {k: msgspec.Raw(msgspec.json.encode(v)) for k, v in traits.items()}
-            self.put(topics.PROFILES, key, Profile(WORKSPACE, member, traits=raw))
-        self.flush()
-
-    def sends(self, count: int) -> None:
-        now = time.time_ns() // 1_000_000
-        for n in range(count):
-            member = _member(n)
-            send = Send(
-                workspace=WORKSPACE,
-                touch_id=touch(n),
-                decision_id=str(uuid.uuid4()),
-                attempt=1,
-                run_id="0b1c1d2e-1111-5222-8333-444455556667",
-                campaign="spring",
-                version=1,
-                step="main",
-                member_id=member,
-                channel="email",
-                lane="bulk",
-                class_="marketing",
-                topic="offers",
-                not_before=iso(now),
-                send_by=iso(now + 600_000),
-                template="spring",
-                template_version=1,
-            )
-            self.put(topics.sends("email", "bulk"), f"{WORKSPACE}:{member}", send)
-        self.flush()
-
-
-def address(n: int) -> str:
-    return f"m{n}@example.com"
-
-
-def touch(n: int) -> str:
-    return str(uuid.uuid5(uuid.NAMESPACE_URL, f"touch:{n}"))
-
-
-def _member(n: int) -> str:
-    return str(uuid.uuid5(uuid.NAMESPACE_URL, f"member:{n}"))
 
 
 def _metrics(service: ServiceProcess, *names: str) -> list[float]:
@@ -206,8 +55,13 @@ def run(world: World) -> list[Figure]:
             with service:
                 measured = measure(desk, service, sink, mails)
             sink.reset()
-            raw = _raw(sink, mails, round(measured["bytes"] / mails))
-            return figures(measured, raw, mails)
+            raw = baseline("smtp_raw", sink.address, mails, CONNECTIONS, round(measured["bytes"] / mails))
+            sink.reset()
+            sends = topics.sends("email", "bulk")
+            bare = baseline(
+                "bare_delivery", desk.bootstrap, desk.redis_url, sink.address, sends, *BARE, mails, CONNECTIONS
+            )
+            return figures(measured, raw, bare, mails)
     finally:
         desk.stop()
 
@@ -259,14 +113,7 @@ PROFILE = False
 """True when run by hand with --profile: prints the worker's hottest lines."""
 
 
-def _raw(sink: Sink, mails: int, size: int) -> Mapping[str, float]:
-    script = ROOT / "tests/bench/baselines/smtp_raw.py"
-    command = [sys.executable, str(script), sink.address, str(mails), str(CONNECTIONS), str(size)]
-    found: Mapping[str, float] = json.loads(subprocess.run(command, capture_output=True, check=True, timeout=60).stdout)
-    return found
-
-
-def figures(m: Mapping[str, Any], raw: Mapping[str, float], mails: int) -> list[Figure]:
+def figures(m: Mapping[str, Any], raw: Mapping[str, float], bare: Mapping[str, Any], mails: int) -> list[Figure]:
     cpu = m["cpu"]
     details: dict[str, float | str] = {
         **{f"CPU µs {name} a mail": round(us, 1) for name, us in cpu.items()},
@@ -282,7 +129,8 @@ def figures(m: Mapping[str, Any], raw: Mapping[str, float], mails: int) -> list[
             details[f"CPU µs {name} a mail"] = round(us, 1)
     for at, line in enumerate(m["hottest"]):
         details[f"hot {at:02d}"] = line
-    pushed = raw["cpu_s"] / raw["messages"] * 1000
+    pushed, least = (found["cpu_s"] / found["messages"] * 1000 for found in (raw, bare))
+    steps: dict[str, float | str] = {f"CPU µs bare, {what}": round(us, 1) for what, us in bare["cpu"].items()}
     return [
         Figure(
             "CPU of the worker",
@@ -293,6 +141,16 @@ def figures(m: Mapping[str, Any], raw: Mapping[str, float], mails: int) -> list[
             "prebuilt bytes pushed",
             GOAL_CPU,
             details,
+        ),
+        Figure(
+            "CPU beside the least",
+            cpu["worker"] / 1000,
+            "CPU s/1k",
+            False,
+            least,
+            "bare loop, same promises",
+            None,
+            steps,
         ),
         Figure("mails", m["rate"], "mails/s", True, raw["per_s"], "prebuilt bytes pushed"),
     ]

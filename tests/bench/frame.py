@@ -5,6 +5,7 @@ A bench is a module with `NAME`, `TITLE` and `run(world) -> list[Figure]`; one c
 measured in the same run. Nothing here asserts a time: a bench reports, a person judges.
 """
 
+import json
 import os
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import psutil
 from prometheus_client.parser import text_string_to_metric_families
@@ -22,6 +24,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.support.stack import Stack
 
 TICKS = os.sysconf("SC_CLK_TCK")
+ROOT = Path(__file__).parents[2]
 
 
 @dataclass(frozen=True)
@@ -199,3 +202,13 @@ class World:
             yield stack
         finally:
             stack.stop()
+
+
+def baseline(name: str, *arguments: str | int) -> Mapping[str, Any]:
+    """What a baseline, a process of its own, says of itself."""
+    command = [sys.executable, "-m", f"tests.bench.baselines.{name}", *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, timeout=300)
+    if done.returncode:
+        raise RuntimeError(f"{name} ended with {done.returncode}: {done.stderr.strip()[-500:]}")
+    found: Mapping[str, Any] = json.loads(done.stdout)
+    return found
