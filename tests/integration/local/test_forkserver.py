@@ -31,7 +31,7 @@ def run(name):
         return int(os.environ["TOY_CODE"])
     said = {"name": name, "word": WORD, "argv": sys.argv, "mine": os.environ.get("TOY_MINE"), "group": os.getpgid(0),
             "inherited": os.environ.get("TOY_SERVER"), "cwd": os.getcwd(), "random": random.random()}
-    print(json.dumps(said))
+    print(json.dumps(said), flush=True)
     time.sleep(600)
 """
 
