@@ -44,6 +44,8 @@ class DeliveryStage:
     first_alone = True
     """A pause or a stop holds within a second (STREAMS 24), also when a batch of mails takes long to render."""
     unhurried = frozenset((topics.DELIVERIES, topics.PROFILES))
+    unhurried_s = 1.0
+    """A send that comes ends it, and is handled behind them."""
     wall_clock = True
     types: dict[str, type] = TYPES
     together = True

@@ -150,6 +150,7 @@ class Stage(Protocol):
     before anything else is prepared. Default: no.
     `unhurried`: topics (a frozenset) whose records may wait a fifth of a second for more while there is nothing
     else to do: reports that nobody is waiting for. Default: none.
+    `unhurried_s`: how long they wait at most, instead; any other record, and a batch full of them, ends it.
     `indexed`: kinds of states that sweeps and `StateView.scan` need (a frozenset); others save the
     memory of the index. Default: all.
     `together`: whether it takes the effector's answers as `Results`. Default: one by one, as `Result`.

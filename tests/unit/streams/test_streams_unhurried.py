@@ -1,4 +1,4 @@
-"""Records that nobody is waiting for wait for others, a fifth of a second at most, and only while nothing else is to do."""
+"""Records that nobody is waiting for wait for others, a fifth of a second unless the stage says how long, and only while nothing else is to do."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ import pytest
 from rondo_common.streams import loop as loop_module
 from rondo_common.streams.decide import StageParts
 from rondo_common.streams.inputs import Inputs
-from rondo_common.streams.loop import Clients, Loop
+from rondo_common.streams.loop import BATCH, Clients, Loop
 from rondo_common.streams.owned import Owned
 from rondo_common.streams.pace import UNHURRIED_S
 from tests.support.stage_driver import ManualClock
@@ -42,12 +42,12 @@ def timing(monkeypatch: pytest.MonkeyPatch) -> Timing:
     return made
 
 
-def _loop(clock: Any = None) -> Loop:
+def _loop(clock: Any = None, stage: ToyStage | None = None, batch: int = BATCH) -> Loop:
     anything: Any = Anything()
     clients = Clients(
         anything, anything, anything, anything, anything, anything, clock or ManualClock(0), anything, None
     )
-    loop = Loop(StageParts.of(Stage()), clients, 1)
+    loop = Loop(StageParts.of(stage or Stage()), clients, 1, batch)
     loop._inputs.assign({(REPORTS, 0): (0, 0), ("toy.in", 0): (0, 0)})
     loop.owned = {0: Owned(0)}
     loop.owned[0].pending.clear()
@@ -69,6 +69,28 @@ def test_reports_wait_for_more_but_not_for_ever(timing: Timing) -> None:
     timing.now += UNHURRIED_S / 2 + 0.001
     assert not loop._nobody_waits(), "the first one has waited long enough"
     assert loop._nobody_waits(), "what comes after that batch waits anew"
+
+
+def test_a_stage_may_say_how_long(timing: Timing) -> None:
+    class Patient(Stage):
+        unhurried_s = 3.0
+
+    loop = _loop(stage=Patient())
+    _put(loop._inputs, REPORTS)
+    assert loop._nobody_waits()
+    timing.now += 2.9
+    assert loop._nobody_waits()
+    timing.now += 0.2
+    assert not loop._nobody_waits()
+
+
+def test_a_batch_full_of_them_waits_for_nothing(timing: Timing) -> None:
+    loop = _loop(batch=3)
+    for _ in range(2):
+        _put(loop._inputs, REPORTS)
+    assert loop._nobody_waits()
+    _put(loop._inputs, REPORTS)
+    assert not loop._nobody_waits(), "else who catches up would do a batch in each wait"
 
 
 def test_a_record_somebody_waits_for_takes_them_along(timing: Timing) -> None:

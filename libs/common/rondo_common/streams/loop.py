@@ -70,6 +70,7 @@ class Loop(Partitions):
         self._line_s: float | None = None
         """For how long the effector had work after the last batch."""
         self._least = getattr(parts.stage, "gather_s", LEAST_S)
+        self._unhurried_s = getattr(parts.stage, "unhurried_s", UNHURRIED_S)
         self._ends: dict[int, int] = {}
         self._aborts = 0
 
@@ -124,13 +125,14 @@ class Loop(Partitions):
     def _nobody_waits(self) -> bool:
         """Whether all there is to do are records that may wait for others, so that one transaction does for more
         of them."""
-        now = time.monotonic()
-        if self._more(buffered=False) or self._timers_due() or not self._inputs.unhurried():
+        now, inputs = time.monotonic(), self._inputs
+        full = inputs.buffered() >= self._batch_size
+        if full or self._more(buffered=False) or self._timers_due() or not inputs.unhurried():
             self._waiting = None
             return False
         if self._waiting is None:
             self._waiting = now
-        if now - self._waiting < UNHURRIED_S:
+        if now - self._waiting < self._unhurried_s:
             return True
         self._waiting = None
         return False
