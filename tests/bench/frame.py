@@ -21,10 +21,10 @@ from typing import Any
 import psutil
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.bench.sink import ROOT
 from tests.support.stack import Stack
 
 TICKS = os.sysconf("SC_CLK_TCK")
-ROOT = Path(__file__).parents[2]
 
 
 @dataclass(frozen=True)
@@ -204,11 +204,15 @@ class World:
             stack.stop()
 
 
-def baseline(name: str, *arguments: str | int) -> Mapping[str, Any]:
-    """What a baseline, a process of its own, says of itself."""
-    command = [sys.executable, "-m", f"tests.bench.baselines.{name}", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, timeout=300)
+def child(module: str, *arguments: str | int, env: Mapping[str, str] | None = None, timeout_s: float = 300) -> Any:
+    """Run a module in a process of its own; the JSON in the last line it prints."""
+    command = [sys.executable, "-m", module, *map(str, arguments)]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False, cwd=ROOT, timeout=timeout_s)
     if done.returncode:
-        raise RuntimeError(f"{name} ended with {done.returncode}: {done.stderr.strip()[-500:]}")
-    found: Mapping[str, Any] = json.loads(done.stdout)
-    return found
+        raise RuntimeError(f"{' '.join(command[2:])}: {done.stderr.strip()[-2000:]}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def baseline(name: str, *arguments: str | int) -> Any:
+    """What a baseline says of itself."""
+    return child(f"tests.bench.baselines.{name}", *arguments)

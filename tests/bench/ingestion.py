@@ -6,7 +6,6 @@ events on the topic are counted: what was answered 200 is there.
 
 import json
 import random
-import subprocess
 import sys
 import time
 import uuid
@@ -20,7 +19,7 @@ import httpx
 from rondo_cli import broker
 from rondo_cli.local import ports, process
 from rondo_common.topics import EVENTS
-from tests.bench.frame import Figure, Usage, World, per_record
+from tests.bench.frame import Figure, Usage, World, baseline, per_record
 from tests.bench.load import Load, drive
 from tests.support.stack import Stack
 
@@ -150,6 +149,5 @@ def bare_produce(stack: Stack, values: Path, events: int) -> float:
     """Events/s of the bare producer on a topic of its own with the same settings."""
     topic = f"bench.bare.{uuid.uuid4().hex[:8]}"
     broker.create_topics(stack.kafka, {topic: (8, 1, {})})
-    command = [sys.executable, str(BASELINES / "produce_bare.py"), stack.kafka, topic, str(events), str(values)]
-    found = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True, timeout=120).stdout)
+    found = baseline("produce_bare", stack.kafka, topic, events, str(values))
     return float(found["events"] / found["seconds"])

@@ -6,9 +6,7 @@ the whole of two cores with the broker. The copy loop reads the same topics righ
 """
 
 import asyncio
-import json
 import os
-import subprocess
 import sys
 import time
 from collections.abc import Mapping
@@ -21,7 +19,7 @@ from rondo_cli import broker
 from rondo_common.settings import Settings
 from rondo_common.topics import TOPICS
 from tests.bench import stage_inputs
-from tests.bench.frame import Figure, World
+from tests.bench.frame import Figure, World, child
 from tests.bench.stage_worker import STAGES
 from tests.support.servers import Running, start_kafka, start_redis
 from tests.support.stream_rig import Rig
@@ -32,7 +30,6 @@ TITLE = "stream stages one by one, beside a bare transactional copy loop"
 COPY = "bench.copy"
 GOAL = 0.5
 """Of the copy loop (DESIGN 12)."""
-ROOT = Path(__file__).parents[2]
 
 
 class Bed:
@@ -76,18 +73,7 @@ class Bed:
             "RONDO_DATA_DIR": self.settings.data_dir,
         }
         watched = [f"{name}={pid}" for name, pid in self.watched.items()]
-        done = subprocess.run(
-            [sys.executable, "-m", module, *arguments, *watched],
-            env=env,
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            timeout=timeout_s,
-            check=False,
-        )
-        if done.returncode:
-            raise RuntimeError(f"{module} {arguments}: {done.stderr[-2000:]}")
-        found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+        found: dict[str, Any] = child(module, *arguments, *watched, env=env, timeout_s=timeout_s)
         return found
 
 

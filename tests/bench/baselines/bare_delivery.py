@@ -1,7 +1,7 @@
 """The least a personal mail can cost in Python: what the promises ask of a delivery worker, and nothing else.
 
     python -m tests.bench.baselines.bare_delivery BOOTSTRAP REDIS_URL SMTP SENDS STATES OUTCOMES COUNT CONNECTIONS
-    -> {"messages": 50000, "seconds": 6.1, "cpu_s": 5.2, "cpu": {"read": 0.4, ...}}
+    -> {"messages": 50000, "seconds": 6.1, "cpu_s": 5.2, "cpu": {"read": 8.8, ...}}   the last in µs a mail
 
 For 1,000 sends at a time, in one thread: read and decode the records, fetch and decode the members' states, fill a
 prebuilt mail, write ahead in a transaction, set the marks in Redis, push the mails as in `smtp_raw`, write the final
