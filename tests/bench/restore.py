@@ -123,6 +123,9 @@ def run(world: World) -> list[Figure]:
             "MiB",
             False,
             goal=GOAL_RSS,
-            details={"before the restore MiB": round(found["rss before"])},
+            details={
+                "before the restore MiB": round(found["rss before"]),
+                "after it MiB": round(found["rss after"]),
+            },
         ),
     ]
