@@ -28,6 +28,11 @@ from rondo_common.streams.store import Applied, Change, Store, timer_changes
 log = logging.getLogger("rondo.streams")
 
 CHUNK = 5_000
+"""Records that a step takes at most."""
+STEP_BYTES = 4 * 1024 * 1024
+"""And bytes, about: they lie in memory several times on their way into Redis."""
+FIRST_CHUNK = 500
+"""While nobody knows how large the states are."""
 PENDING_S = kafka.TRANSACTION_MS / 1000 + 5
 """Longer than this no open transaction can keep a restore waiting: the time-out and the clean-up."""
 RETRY_S = 0.25
@@ -78,6 +83,7 @@ class Restorer:
         self._admin, self._reader = admin, reader
         self._jobs: dict[int, _Job] = {}
         self._reading: set[int] = set()
+        self._chunk = FIRST_CHUNK
 
     @property
     def active(self) -> bool:
@@ -110,7 +116,7 @@ class Restorer:
         fresh = [j for j in self._jobs.values() if j.next < 0 and j.ready_at <= now]
         done = self._prepare(fresh) if fresh else []
         if self._reading:
-            self._take(self._reader.consume(CHUNK, timeout))
+            self._take(self._reader.consume(self._chunk, timeout))
         elif not done and self._jobs:
             time.sleep(min(timeout, 0.02))
         return done + self._flush([job for job in self._jobs.values() if job.next >= 0])
@@ -172,14 +178,16 @@ class Restorer:
         return None
 
     def _take(self, messages: list) -> None:
-        now = time.monotonic()
+        now, size = time.monotonic(), 0
         for message in messages:
             job = self._jobs.get(message.partition() - self._origin.offset)
             if job is None:
                 continue
             error = message.error()
             if error is None:
-                job.pending[message.key().decode()] = message.value()
+                key, value = message.key(), message.value()
+                job.pending[key.decode()] = value
+                size += len(key) + len(value or b"")
                 job.next = message.offset() + 1
                 job.stuck_since = None
             elif error.code() == KafkaError._PARTITION_EOF:
@@ -190,6 +198,8 @@ class Restorer:
                 raise Fatal(f"restore: {error}")
             else:
                 log.warning("%s: restore: %s", self._stage, error)
+        if size:
+            self._chunk = max(1, min(CHUNK, STEP_BYTES * len(messages) // size))
 
     def _flush(self, jobs: Iterable[_Job]) -> list[Done]:
         """Write what was read, of all partitions in one round trip; those that are at the end of the log."""
