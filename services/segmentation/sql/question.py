@@ -5,8 +5,8 @@
 
 How it works: each source (facts, messages, suppressions) is aggregated by member into bits, one an atom,
 set where the answer is not the one of a member without any rows there. Members without a set bit are not
-in what follows: their answers are known here already. Only where the rule (or a bucket) may hold for them
-too, all members are read.
+in what follows: their answers are known here already. Only where the rule may hold for them too, all members
+are read.
 """
 
 from collections.abc import Callable
@@ -152,7 +152,6 @@ class _Asking:
     def question(self, rule: r.Node, workspace: str, samples: int) -> Question:
         holds, of_nobody = self._node(rule)
         leaves = [(leaf.pointer, *self._node(leaf)) for leaf in r.leaves(rule)]
-        everybody = of_nobody or any(a.source == "bucket" for a in self.atoms)
         gone = f"SELECT m FROM {DATABASE}.people {_WHERE} AND status = 'gone'"
         alive = f"m NOT IN ({gone})" if self.members.gone else "1"
         once = f"SELECT m FROM {DATABASE}.people {_WHERE} AND status = 'anonymous'"
@@ -161,14 +160,14 @@ class _Asking:
         )
         counts = []
         for _, expression, nothing in leaves:
-            rest = f" + ({self._all(alive)}) - count()" if nothing and not everybody else ""
+            rest = f" + ({self._all(alive)}) - count()" if nothing and not of_nobody else ""
             counts.append(f"countIf({expression}){rest}")
         doubt = f"countIf({' OR '.join(self.doubts)})" if self.doubts else "0"
         found = f"groupArraySortedIf({samples:d})(m, holds)" if samples else "[]::Array(UInt128)"
         sql = (
             f"SELECT countIf(holds), countIf(holds AND m IN ({anonymous})), {found}, {doubt}"
             f"{''.join(', ' + c for c in counts)} "
-            f"FROM (SELECT m, t, {holds} AS holds FROM ({self._members(everybody)}) WHERE {alive})"
+            f"FROM (SELECT m, t, {holds} AS holds FROM ({self._members(of_nobody)}) WHERE {alive})"
         )
         parameters = {"w": workspace, **self.p.values}
         sources = frozenset(atom.source for atom in self.atoms)
@@ -184,14 +183,14 @@ class _Asking:
             sources.setdefault(atom.source, []).append(i)
         if everybody:
             sources.setdefault("bucket", [])
-        queries = [self._source(name, numbers) for name, numbers in sources.items()]
+        queries = [self._source(name, numbers, everybody) for name, numbers in sources.items()]
         if not queries:
             return "SELECT toUInt128(0) AS m, toUInt64(0) AS t WHERE 0"
         if len(queries) == 1:
             return queries[0]
         return f"SELECT m, groupBitOr(t) AS t FROM ({' UNION ALL '.join(queries)}) GROUP BY m"
 
-    def _source(self, name: str, numbers: list[int]) -> str:
+    def _source(self, name: str, numbers: list[int], everybody: bool) -> str:
         found = [self.atoms[i] for i in numbers]
         bits = [
             f"bitShiftLeft(toUInt64({f'NOT ({a.truth})' if a.nothing else a.truth}), {i})"
@@ -199,8 +198,9 @@ class _Asking:
         ]
         t = " + ".join(bits) or "toUInt64(0)"
         if name == "bucket":
-            everyone = f"SELECT DISTINCT m FROM {DATABASE}.people {_WHERE} AND status != 'gone'"
-            return f"SELECT m, {t} AS t FROM ({everyone})"
+            some = "" if everybody else " AND (" + " OR ".join(a.truth for a in found) + ")"
+            people = f"SELECT m FROM {DATABASE}.people {_WHERE} AND status != 'gone'{some} GROUP BY m"
+            return f"SELECT m, {t} AS t FROM ({people})"
         rows = " OR ".join(f"({a.rows})" for a in found)
         if name == "facts":
             return self._facts(rows, t)
