@@ -15,6 +15,7 @@ is the trace id; a `traceparent` that came in is continued.
 """
 
 import time
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -22,7 +23,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Match
+from starlette.routing import BaseRoute, compile_path
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from rondo_common import telemetry, tracing
@@ -137,15 +138,19 @@ async def _on_http(request: Request, error: HTTPException) -> Response:
 def _methods_at(request: Request) -> list[str]:
     """Every method an address has: the router that refuses names only those of the first route that fits. Where an
     address is spelt out (`.../raw`), a pattern that would fit it too (`.../{action}`) is another address."""
-    fits = [r for r in request.app.routes if r.matches(request.scope)[0] is not Match.NONE]
-    least = min((_gaps(r) for r in fits), default=0)
-    routes = [r for r in fits if _gaps(r) == least]
-    asked = {m: {**request.scope, "method": m} for m in _METHODS}
-    return [m for m, scope in asked.items() if any(r.matches(scope)[0] is Match.FULL for r in routes)]
+    fits = [r for r in _flat(request.app.routes) if compile_path(r.path)[0].match(request.scope["path"])]
+    least = min((r.path.count("{") for r in fits), default=0)
+    found = {m for r in fits if r.path.count("{") == least for m in getattr(r, "methods", None) or ()}
+    return [m for m in _METHODS if m in found]
 
 
-def _gaps(route: BaseRoute) -> int:
-    return str(getattr(route, "path", "")).count("{")
+def _flat(routes: Sequence[BaseRoute]) -> list[Any]:
+    """Routes that have a path; FastAPI keeps those of a router it includes to itself."""
+    if any(not hasattr(r, "path") for r in routes):
+        from fastapi.routing import iter_route_contexts
+
+        routes = list(iter_route_contexts(routes))
+    return [r for r in routes if getattr(r, "path", None)]
 
 
 async def _on_validation(request: Request, error: Any) -> Response:

@@ -2,7 +2,7 @@
 
 import msgspec
 import pytest
-from fastapi import FastAPI, Request
+from fastapi import APIRouter, FastAPI, Request
 from pydantic import BaseModel, ConfigDict
 from starlette.testclient import TestClient
 
@@ -130,10 +130,14 @@ def test_a_wrong_method_is_told_every_method_the_address_has(client):
     assert refused.json()["type"] == "/problems/method-not-allowed"
 
 
-def test_an_address_that_is_spelt_out_does_not_name_the_methods_of_a_pattern_that_fits_it_too():
+@pytest.mark.parametrize("included", [False, True])
+def test_an_address_that_is_spelt_out_does_not_name_the_methods_of_a_pattern_that_fits_it_too(included):
     app = FastAPI()
-    app.get("/m/{id}/raw")(lambda id: id)
-    app.post("/m/{id}/{action}")(lambda id, action: id)
+    routes = APIRouter() if included else app
+    routes.get("/m/{id}/raw")(lambda id: id)
+    routes.post("/m/{id}/{action}")(lambda id, action: id)
+    if included:
+        app.include_router(routes, prefix="")
     web.install(app)
     client = TestClient(app)
     assert client.options("/m/1/raw").headers["Allow"] == "GET"
