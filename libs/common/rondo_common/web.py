@@ -23,7 +23,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, compile_path
+from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from rondo_common import telemetry, tracing
@@ -50,6 +50,8 @@ MAX_BODY = 1_048_576
 """Bytes of a request's body unless `install` says otherwise; above it: 413."""
 
 _METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
+_OF_FILES = ("GET", "HEAD")
+"""Of a mount, which names none: what is mounted here are files."""
 T = TypeVar("T")
 log = telemetry.logger(__name__)
 
@@ -138,9 +140,9 @@ async def _on_http(request: Request, error: HTTPException) -> Response:
 def _methods_at(request: Request) -> list[str]:
     """Every method an address has: the router that refuses names only those of the first route that fits. Where an
     address is spelt out (`.../raw`), a pattern that would fit it too (`.../{action}`) is another address."""
-    fits = [r for r in _flat(request.app.routes) if compile_path(r.path)[0].match(request.scope["path"])]
+    fits = [r for r in _flat(request.app.routes) if r.path_regex.match(request.scope["path"])]
     least = min((r.path.count("{") for r in fits), default=0)
-    found = {m for r in fits if r.path.count("{") == least for m in getattr(r, "methods", None) or ()}
+    found = {m for r in fits if r.path.count("{") == least for m in getattr(r, "methods", None) or _OF_FILES}
     return [m for m in _METHODS if m in found]
 
 

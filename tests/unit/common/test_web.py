@@ -4,6 +4,9 @@ import msgspec
 import pytest
 from fastapi import APIRouter, FastAPI, Request
 from pydantic import BaseModel, ConfigDict
+from starlette.applications import Starlette
+from starlette.routing import Mount
+from starlette.staticfiles import StaticFiles
 from starlette.testclient import TestClient
 
 from rondo_common import web
@@ -137,8 +140,15 @@ def test_an_address_that_is_spelt_out_does_not_name_the_methods_of_a_pattern_tha
     routes.get("/m/{id}/raw")(lambda id: id)
     routes.post("/m/{id}/{action}")(lambda id, action: id)
     if included:
-        app.include_router(routes, prefix="")
+        app.include_router(routes)
     web.install(app)
     client = TestClient(app)
     assert client.options("/m/1/raw").headers["Allow"] == "GET"
     assert client.options("/m/1/open").headers["Allow"] == "POST"
+
+
+def test_a_mounted_folder_says_that_its_files_can_be_read(tmp_path):
+    app = Starlette(routes=[Mount("/static", StaticFiles(directory=tmp_path))])
+    web.install(app)
+    refused = TestClient(app).post("/static/a.css")
+    assert (refused.status_code, refused.headers["Allow"]) == (405, "GET, HEAD")
