@@ -5,6 +5,8 @@ import time
 PATIENT = 4
 """Waits are this many times longer than what they wait for takes on an idle machine at worst. Patience costs nothing
 when it comes, and a test that waits says nothing about time."""
+ANSWER_S = 15.0 * PATIENT
+"""What an HTTP client of a test waits at most: its library's five seconds are as long as some answers take."""
 WORK = 500_000
 IDLE_S = 0.03
 """What the work takes on an idle core of the kind that the bounds were set on."""

@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.support.slowness import ANSWER_S
 from tests.support.spine_api import Api, until
 from tests.support.spine_people import introduce, track
 from tests.support.stack import Stack
@@ -42,6 +43,7 @@ def test_one_trace_from_the_http_call_to_the_provider_call(api: Api, stack: Stac
         json=track("tracy", "Trace Wanted", now(), "tracy-1", total=9),
         headers={"traceparent": above},
         auth=(stack.write_key, ""),
+        timeout=ANSWER_S,
     )
     assert answer.headers["x-request-id"] == trace
     expected = {
@@ -72,7 +74,10 @@ def test_one_trace_from_the_http_call_to_the_provider_call(api: Api, stack: Stac
 def test_grpc_calls_are_part_of_the_trace(api: Api, stack: Stack) -> None:
     trace = secrets.token_hex(12) + "00000002"
     headers = {"traceparent": f"00-{trace}-{secrets.token_hex(8)}-01", "Authorization": f"Bearer {stack.admin_key}"}
-    assert httpx.get(f"{stack.http('gateway')}/v1/members/nobody-at-all", headers=headers).status_code == 404
+    assert (
+        httpx.get(f"{stack.http('gateway')}/v1/members/nobody-at-all", headers=headers, timeout=ANSWER_S).status_code
+        == 404
+    )
 
     def found() -> list[tuple[str, Any]] | None:
         spans = [(service, s) for service, s in list(stack.collector.spans) if s.trace_id.hex() == trace]
@@ -91,7 +96,7 @@ def test_logs_hold_no_personal_data(api: Api, stack: Stack) -> None:
     api.send([track(canary, "Trace Wanted", now(), f"{canary}-m", total=9, note=f"{canary} note")])
     until(lambda: api.inbox(to=f"{canary}@example.com"), "her message")
     call = {"base_url": stack.http("gateway"), "headers": {"Authorization": f"Bearer {stack.admin_key}"}}
-    with httpx.Client(**call) as gateway, httpx.Client(base_url=stack.http("ingestion")) as door:
+    with httpx.Client(**call) as gateway, httpx.Client(base_url=stack.http("ingestion"), timeout=ANSWER_S) as door:
         gateway.get(f"/v1/members/{canary}@example.com", params={"id_type": "email"})
         gateway.put(f"/v1/members/{canary}/preferences", json={"tempo": canary})
         gateway.post("/v1/send/email", json={"to": f"{canary}@example.com", "wrong": canary})

@@ -18,6 +18,7 @@ from starlette.routing import Route
 from rondo_common.lifecycle import Life
 from rondo_common.settings import Settings
 from services.capture.main import start
+from tests.support.slowness import ANSWER_S
 
 
 def _port() -> int:
@@ -140,7 +141,7 @@ async def test_twilio_shape_errors_callbacks_and_stop(capture):
     base = f"http://127.0.0.1:{capture.s.capture_twilio_port}/2010-04-01/Accounts/ACcapture/Messages.json"
     auth = ("ACcapture", "tok")
     callback = capture.s.public_url + "/v1/callbacks/twilio/status?t=t9&m=m9"
-    async with httpx.AsyncClient() as c:
+    async with httpx.AsyncClient(timeout=ANSWER_S) as c:
         assert (await c.post(base, data={"To": "+1", "Body": "x"})).status_code == 401
         bad = await c.post(base, auth=auth, data={"To": "+15005550001", "From": "+15005550006", "Body": "x"})
         assert (bad.status_code, bad.json()["code"]) == (400, 21211)
@@ -159,7 +160,7 @@ async def test_twilio_shape_errors_callbacks_and_stop(capture):
 
 async def test_telegram_shape_blocked_429_and_reply(capture):
     base = f"http://127.0.0.1:{capture.s.capture_telegram_port}/bottok/sendMessage"
-    async with httpx.AsyncClient() as c:
+    async with httpx.AsyncClient(timeout=ANSWER_S) as c:
         blocked = await c.post(base, json={"chat_id": "403001", "text": "x"})
         assert blocked.status_code == 403
         slow = await c.post(base, json={"chat_id": "429001", "text": "x"})
@@ -187,7 +188,7 @@ async def test_sendgrid_shape_takes_each_personalization_and_cuts_on_reset(captu
             "personalizations": [{"to": [{"email": a}], "custom_args": {"t": f"t-{a}"}} for a in addresses],
         }
 
-    async with httpx.AsyncClient() as c:
+    async with httpx.AsyncClient(timeout=ANSWER_S) as c:
         assert (await c.post(base, json=body("a@example.com"))).status_code == 401
         assert (await c.post(base, json={}, headers=auth)).status_code == 400
         assert (await c.post(base, json=body("a@example.com", "b@example.com"), headers=auth)).status_code == 202

@@ -15,7 +15,7 @@ from services.dashboard.clients.broker import READ_UP_TO, Broker
 from services.dashboard.dead import by_topic
 from tests.support.servers import start_kafka
 from tests.support.service_process import ServiceProcess
-from tests.support.slowness import PATIENT
+from tests.support.slowness import ANSWER_S, PATIENT
 
 pytestmark = pytest.mark.integration
 
@@ -98,6 +98,6 @@ def test_alone_it_is_ready_and_says_whom_it_misses(tmp_path: Path, free_port: Ca
         until(named)
         for name in ("profiles", "rhythm", "capture"):
             assert f"<strong>{name}</strong>: does not answer" in page
-        answer = httpx.get(service.http + "/readyz")
+        answer = httpx.get(service.http + "/readyz", timeout=ANSWER_S)
         assert (answer.status_code, answer.json()["ready"]) == (200, True)
-        assert "rondo_http_request_seconds" in httpx.get(service.http + "/metrics").text
+        assert "rondo_http_request_seconds" in httpx.get(service.http + "/metrics", timeout=ANSWER_S).text

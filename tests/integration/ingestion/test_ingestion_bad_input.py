@@ -20,6 +20,7 @@ from rondo_common.records import Event, Rejected
 from services.ingestion import api
 from services.ingestion.producer import KafkaSink
 from tests.support.ingestion_app import WRITE_KEY, MemoryMarks, Provider, eventually, served, settings_for
+from tests.support.slowness import ANSWER_S
 
 pytestmark = pytest.mark.integration
 
@@ -78,7 +79,7 @@ def stack(kafka, topics, tmp_path_factory):
 
     with served(make) as base:
         log = Log(kafka)
-        eventually(lambda: httpx.get(base + "/readyz").status_code == 200)
+        eventually(lambda: httpx.get(base + "/readyz", timeout=ANSWER_S).status_code == 200)
         yield base, log, settings
         log.close()
 
@@ -198,7 +199,7 @@ def test_there_are_enough_of_them():
 def test_requests_refused_whole_leave_nothing(stack):
     base, log, _ = stack
     before = len(log.read().rejected)
-    with httpx.Client(base_url=base, auth=(WRITE_KEY, "")) as http:
+    with httpx.Client(base_url=base, auth=(WRITE_KEY, ""), timeout=ANSWER_S) as http:
         for name, path, body, headers, status in WHOLE:
             for mode in ({}, {"x-strict-mode": "1"}):
                 answer = http.post(f"/v1/{path}", content=body, headers={**headers, **mode})
@@ -218,7 +219,7 @@ def test_bad_events_are_filed_and_their_neighbours_arrive(stack):
     for i, (_, raw, _, _) in enumerate(EVENTS_REFUSED):
         good.append(f"n-{i}")
         raws += [single(messageId=good[-1]), raw]
-    with httpx.Client(base_url=base, auth=(WRITE_KEY, "")) as http:
+    with httpx.Client(base_url=base, auth=(WRITE_KEY, ""), timeout=ANSWER_S) as http:
         body = b'{"batch":[' + b",".join(raws) + b"]}"
         answer = http.post("/v1/batch", content=body, headers=JSON)
         assert (answer.status_code, answer.json()) == (200, {"success": True})
@@ -245,7 +246,7 @@ def test_keys(stack):
     base, log, settings = stack
     bad = ["wk_wrong", "", "rk_test_key", WRITE_KEY[:-1], WRITE_KEY + "x", WRITE_KEY.upper(), "wk_internal_demo_0"]
     bad.append(key_tools.make_internal_key("another secret", "demo"))
-    with httpx.Client(base_url=base) as http:
+    with httpx.Client(base_url=base, timeout=ANSWER_S) as http:
         for key in bad:
             check_problem(http.post("/v1/track", content=single(messageId="key"), auth=(key, "")), 401)
             check_problem(http.post("/v1/track", content=single(messageId="key", writeKey=key)), 401)
@@ -263,7 +264,7 @@ def test_keys(stack):
 
 def test_methods(stack):
     base, _, _ = stack
-    with httpx.Client(base_url=base, auth=(WRITE_KEY, "")) as http:
+    with httpx.Client(base_url=base, auth=(WRITE_KEY, ""), timeout=ANSWER_S) as http:
         for method in ("GET", "PUT", "DELETE", "PATCH"):
             answer = http.request(method, "/v1/track")
             check_problem(answer, 405)
@@ -274,7 +275,7 @@ def test_methods(stack):
 
 def test_future_and_old_times_are_taken(stack):
     base, log, _ = stack
-    with httpx.Client(base_url=base, auth=(WRITE_KEY, "")) as http:
+    with httpx.Client(base_url=base, auth=(WRITE_KEY, ""), timeout=ANSWER_S) as http:
         for id, at in (("s-future", "2999-01-01T00:00:00Z"), ("s-old", "1912-04-14T23:40:00Z")):
             assert http.post("/v1/track", content=single(messageId=id, timestamp=at)).status_code == 200
     eventually(lambda: {"s-future", "s-old"} <= set(log.read().events))
@@ -306,4 +307,4 @@ def test_broken_http_never_hurts_the_server(stack, raw):
             answer += chunk
     assert not answer.startswith(b"HTTP/1.1 5")
     assert not answer.startswith(b"HTTP/1.1 2")
-    assert httpx.get(base + "/healthz").status_code == 200
+    assert httpx.get(base + "/healthz", timeout=ANSWER_S).status_code == 200

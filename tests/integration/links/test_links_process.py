@@ -12,7 +12,7 @@ from rondo_common.links import Link, Signer
 from rondo_common.records import Engagement
 from rondo_common.topics import ENGAGEMENT
 from tests.support.service_process import ServiceProcess
-from tests.support.slowness import PATIENT
+from tests.support.slowness import ANSWER_S, PATIENT
 
 pytestmark = pytest.mark.integration
 
@@ -27,7 +27,7 @@ def test_engagement_reaches_the_log(kafka: str, topics, tmp_path, free_port):
     topics.catalogue(ENGAGEMENT)
     touch = uuid.uuid4().hex
     with ServiceProcess("links", {"RONDO_KAFKA": kafka, "RONDO_SECRET": "s"}, tmp_path, free_port) as service:
-        with httpx.Client(base_url=service.http, headers=BROWSER) as http:
+        with httpx.Client(base_url=service.http, headers=BROWSER, timeout=ANSWER_S) as http:
             assert http.get(link("click", touch, "https://x.example/")).headers["location"] == "https://x.example/"
             assert http.get(link("open", touch)).status_code == 200
             assert http.post(link("unsubscribe", touch), data={"List-Unsubscribe": "One-Click"}).status_code == 200
@@ -55,7 +55,10 @@ def test_engagement_reaches_the_log(kafka: str, topics, tmp_path, free_port):
 
 def test_without_kafka(tmp_path, free_port):
     nowhere = {"RONDO_KAFKA": f"127.0.0.1:{free_port()}", "RONDO_SECRET": "s"}
-    with ServiceProcess("links", nowhere, tmp_path, free_port) as service, httpx.Client(base_url=service.http) as http:
+    with (
+        ServiceProcess("links", nowhere, tmp_path, free_port) as service,
+        httpx.Client(base_url=service.http, timeout=ANSWER_S) as http,
+    ):
         assert http.get(link("click", "t1", "https://x.example/")).status_code == 302
         ready = http.get("/readyz")
         assert ready.status_code == 200

@@ -32,7 +32,7 @@ from services.profiles.grpc_server import ProfilesServicer
 from services.profiles.model import TYPES
 from services.profiles.store import Members
 from services.profiles.streams import ProfilesStage
-from tests.support.slowness import PATIENT
+from tests.support.slowness import ANSWER_S, PATIENT
 
 pytestmark = pytest.mark.integration
 SECRET = "integration-secret"
@@ -258,7 +258,7 @@ async def test_the_process_as_it_is_started(
     child = subprocess.Popen([sys.executable, "-m", "services", "profiles"], env=env, cwd=root)
     try:
         deadline = time.monotonic() + PATIENT * 60
-        async with httpx.AsyncClient() as client:
+        async with httpx.AsyncClient(timeout=ANSWER_S) as client:
             status = 0
             while status != 200:
                 assert time.monotonic() < deadline and child.poll() is None

@@ -10,7 +10,7 @@ import pytest
 
 from rondo_common.clock import Clock, create_clock_file
 from tests.support.dashboard_world import KEY, World, now_iso, run
-from tests.support.slowness import PATIENT
+from tests.support.slowness import ANSWER_S, PATIENT
 
 
 @pytest.fixture(scope="module")
@@ -141,14 +141,14 @@ def test_forms_only_from_our_own_pages(world: World, http: httpx.Client, headers
 
 def test_forms_only_with_the_same_site_cookie(world: World):
     m = world.message()
-    answer = httpx.post(f"{world.dashboard.url}/inbox/{m.id}/open", headers=own(world))
+    answer = httpx.post(f"{world.dashboard.url}/inbox/{m.id}/open", headers=own(world), timeout=ANSWER_S)
     assert answer.status_code == 403
-    set_cookie = httpx.get(world.dashboard.url).headers["set-cookie"]
+    set_cookie = httpx.get(world.dashboard.url, timeout=ANSWER_S).headers["set-cookie"]
     assert "SameSite=Strict" in set_cookie and "HttpOnly" in set_cookie
 
 
 def test_another_name_for_this_address_reads_nothing(world: World):
-    answer = httpx.get(world.dashboard.url + "/inbox", headers={"host": "rebound.evil.example"})
+    answer = httpx.get(world.dashboard.url + "/inbox", headers={"host": "rebound.evil.example"}, timeout=ANSWER_S)
     assert answer.status_code == 421 and "zoe@" not in answer.text
 
 
@@ -270,6 +270,6 @@ def test_a_stream_ends_with_the_server(tmp_path: Path):
 def test_a_frozen_test_clock_is_said(tmp_path: Path):
     create_clock_file(str(tmp_path / "clock"), 1_800_000_000_000)
     made = World(tmp_path, Clock(str(tmp_path / "clock")))
-    page = httpx.get(made.dashboard.url).text
+    page = httpx.get(made.dashboard.url, timeout=ANSWER_S).text
     made.close()
     assert "Test clock" in page and "15 Jan 2027, 08:00:00 UTC" in page

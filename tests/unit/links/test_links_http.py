@@ -15,6 +15,7 @@ from rondo_common.settings import Settings
 from services.links import api as links_api
 from services.links.api import Api, make_app
 from services.links.sink import Sink
+from tests.support.slowness import ANSWER_S
 
 CHROME = {"user-agent": "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 Chrome/150.0 Safari/537.36"}
 NOW = 1_800_000_000_000
@@ -70,7 +71,7 @@ async def links(tmp_path, monkeypatch):
     sink = Sink(kafka)
     app = make_app(Api(signer, sink, Clock(str(tmp_path / "clock"))), lambda: (True, ""))
     port = await life.http(app)
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", headers=CHROME) as http:
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", headers=CHROME, timeout=ANSWER_S) as http:
         yield Running(kafka, signer, http)
     life.stop()
     await life._end(1.0)
