@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import yaml
 
-from rondo_common.topics import TOPICS, Topic
+from rondo_common.catalogue import TOPICS, Topic
 
 TARGET = Path(__file__).parent.parent / "docs" / "asyncapi.yaml"
 _DAY_MS = 86_400_000
@@ -82,7 +82,7 @@ def document() -> dict[str, Any]:
             "title": "Rondo's topics",
             "version": "1.0.0",
             "description": (
-                "Generated from rondo_common.topics. rondo.crm.events.v1 is the public contract for CRMs; the others are "
+                "Generated from rondo_common.catalogue. rondo.crm.events.v1 is the public contract for CRMs; the others are "
                 "for operators and for Rondo's own services. Each topic with readers inside has a dead-letter topic <name>.dlq."
             ),
             "license": {"name": "Apache-2.0"},

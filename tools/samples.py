@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from rondo_cli import broker, state
-from rondo_common.topics import TOPICS
+from rondo_common.catalogue import TOPICS
 from tools.samples_story import Story
 
 FOLDER = Path(__file__).parents[1] / "tests" / "samples" / "topics"

@@ -3,6 +3,7 @@
 from typing import Any
 
 from rondo_common import kafka, telemetry, topics
+from rondo_common.catalogue import TOPICS
 
 log = telemetry.logger(__name__)
 
@@ -18,7 +19,7 @@ class DeadLetters:
         """RuntimeError when it was not acknowledged."""
         log.warning("unreadable record", topic=message.topic(), partition=message.partition(), offset=message.offset())
         name = topics.dlq(message.topic())
-        if name not in topics.TOPICS:
+        if name not in TOPICS:
             return
         headers = {
             "rondo-dlq-reason": "unreadable",

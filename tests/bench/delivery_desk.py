@@ -11,6 +11,7 @@ from rondo_cli import broker
 from rondo_cli.local import ports
 from rondo_common import kafka as clients
 from rondo_common import topics
+from rondo_common.catalogue import TOPICS
 from rondo_common.clock import iso
 from rondo_common.partition import PARTITIONS
 from rondo_common.records import Command, ConsentEntry, Contact, Definition, Profile, Send
@@ -48,7 +49,7 @@ class Desk:
         self._kafka, _ = start_kafka(world.folder / "kafka")
         self._redis, self._where = start_redis(world.folder / "redis")
         self.bootstrap = f"127.0.0.1:{self._kafka.port}"
-        wanted = {n: (t.count(PARTITIONS), 1, t.config(True)) for n, t in topics.TOPICS.items()}
+        wanted = {n: (t.count(PARTITIONS), 1, t.config(True)) for n, t in TOPICS.items()}
         broker.create_topics(self.bootstrap, wanted | dict.fromkeys(BARE, (PARTITIONS, 1, {})))
         self._producer = clients.producer(self.bootstrap, "bench", linger_ms=20)
 

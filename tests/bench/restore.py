@@ -14,9 +14,9 @@ from confluent_kafka import TopicPartition
 
 from rondo_common import kafka as clients
 from rondo_common import topics
+from rondo_common.catalogue import TOPICS
 from rondo_common.streams.commit import produce
 from rondo_common.streams.store import names
-from rondo_common.topics import TOPICS
 from tests.bench.baselines.copy_loop import cpu
 from tests.bench.frame import Figure, World
 from tests.bench.stages import Bed

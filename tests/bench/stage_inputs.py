@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import msgspec
 
 from rondo_common import topics
+from rondo_common.catalogue import TOPICS
 from rondo_common.clock import Clock
 from rondo_common.commands import CommandWriter
 from rondo_common.definitions import DefinitionStore
@@ -95,4 +96,4 @@ async def definitions(settings: Settings) -> None:
 
 def of(stage: str) -> list[str]:
     """The topics a stage of the catalogue reads, its own state left out."""
-    return [t.name for t in topics.TOPICS.values() if stage in t.readers and t.name != topics.DEFINITIONS]
+    return [t.name for t in TOPICS.values() if stage in t.readers and t.name != topics.DEFINITIONS]

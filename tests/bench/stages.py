@@ -16,8 +16,8 @@ from typing import Any
 import msgspec
 
 from rondo_cli import broker
+from rondo_common.catalogue import TOPICS
 from rondo_common.settings import Settings
-from rondo_common.topics import TOPICS
 from tests.bench import stage_inputs
 from tests.bench.frame import Figure, World, child
 from tests.bench.stage_worker import STAGES

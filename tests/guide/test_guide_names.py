@@ -11,8 +11,8 @@ import pytest
 import typer.main
 import yaml
 
+from rondo_common.catalogue import TOPICS
 from rondo_common.settings import Settings
-from rondo_common.topics import TOPICS
 from services.delivery.settings import DeliverySettings
 from services.gateway.main import make_app
 from services.ingestion.openapi import document as ingestion_document

@@ -6,7 +6,7 @@ from contextlib import suppress
 from kafka.errors import KafkaError
 
 from rondo_cli import broker
-from rondo_common.topics import TOPICS
+from rondo_common.catalogue import TOPICS
 from tests.stress.lab import World
 
 FEED = {

@@ -121,7 +121,7 @@ class Topics:
 
     def catalogue(self, *names: str, member_partitions: int = 8) -> list[str]:
         """Make the topics of the catalogue under their own names: all, or the named ones."""
-        from rondo_common.topics import TOPICS
+        from rondo_common.catalogue import TOPICS
 
         wanted = {n: TOPICS[n] for n in (names or TOPICS)}
         broker.create_topics(

@@ -11,7 +11,7 @@ from typing import Any
 
 from rondo_cli import broker
 from rondo_cli.broker import TopicPartition
-from rondo_common.topics import TOPICS, Topic
+from rondo_common.catalogue import TOPICS, Topic
 
 EXACT_BELOW = 500
 """Offsets behind, by partition, up to which the tail is read to tell records from commit markers."""

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from rondo_cli import broker
-from rondo_common.topics import TOPICS
+from rondo_common.catalogue import TOPICS
 
 
 def create_catalogue(bootstrap: str, partitions: int, replication: int, keep_all: bool = False) -> list[str]:

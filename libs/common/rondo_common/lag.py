@@ -8,7 +8,7 @@ way, sweeps, due timers) each process says in the gauge rondo_stream_pending.
 from typing import Any, NamedTuple
 
 from rondo_common import kafka
-from rondo_common.topics import TOPICS, Topic
+from rondo_common.catalogue import TOPICS, Topic
 
 PENDING = "rondo_stream_pending"
 _counts: dict[str, int] = {}

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 from rondo_common import kafka, lag, telemetry
+from rondo_common.catalogue import TOPICS
 from rondo_common.lag import Backlog
-from rondo_common.topics import TOPICS
 from services.dashboard.dead import SUFFIX, Grave
 
 EVERY_S = 2.0

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from rondo_common import topics
-from rondo_common.topics import TOPICS
+from rondo_common.catalogue import DAY, TOPICS
 from tools import asyncapi
 
 ROOT = Path(__file__).parents[3]
@@ -40,7 +40,7 @@ def test_timestamps_of_a_test_clock_are_allowed():
     assert TOPICS[topics.ROUTED].config(keep_all=True)["retention.ms"] == "-1"
     assert "min.insync.replicas" not in config
     assert TOPICS[topics.EVENTS].config(replication=3)["min.insync.replicas"] == "2"
-    assert TOPICS[topics.ROUTED].config()["retention.ms"] == str(7 * topics.DAY)
+    assert TOPICS[topics.ROUTED].config()["retention.ms"] == str(7 * DAY)
 
 
 def test_no_code_spells_a_topic_itself():

@@ -15,8 +15,8 @@ from cloudevents.core.bindings.kafka import KafkaMessage, from_kafka_event
 
 from rondo_common import topics
 from rondo_common.active import GLOBAL_TYPES
+from rondo_common.catalogue import TOPICS
 from rondo_common.streams.codec import Codec
-from rondo_common.topics import TOPICS
 from services.community.model import Work
 
 FOLDER = Path(__file__).parents[2] / "samples" / "topics"

@@ -14,7 +14,7 @@ from rondo_cli import broker
 from rondo_cli.broker import TopicPartition
 from rondo_common import kafka as clients
 from rondo_common import topics as catalogue
-from rondo_common.topics import TOPICS
+from rondo_common.catalogue import TOPICS
 from tests.support.audit_story import SENDS, TOUCHES, Story
 from tests.support.servers import start_kafka
 

@@ -9,7 +9,7 @@ from kafka.structs import OffsetAndMetadata
 
 from rondo_cli import backlog, broker
 from rondo_cli.commands import dlq, records
-from rondo_common.topics import Topic
+from rondo_common.catalogue import Topic
 
 pytestmark = pytest.mark.integration
 

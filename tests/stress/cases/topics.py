@@ -13,8 +13,8 @@ from rondo_cli import broker
 from rondo_cli.local import ports, process
 from rondo_cli.topics import create_catalogue
 from rondo_common import ids
+from rondo_common.catalogue import TOPICS
 from rondo_common.partition import PARTITIONS
-from rondo_common.topics import TOPICS
 from tests.stress import servers
 from tests.stress.eye import EVENTS, MEMBER_EVENTS
 from tests.stress.lab import Lab

@@ -12,8 +12,8 @@ from rondo_cli import backlog, paths, state
 from rondo_cli.backlog import Lag
 from rondo_cli.commands import dlq, up
 from rondo_cli.errors import Failure
+from rondo_common.catalogue import TOPICS
 from rondo_common.clock import Clock
-from rondo_common.topics import TOPICS
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from typing import Any
 
 from rondo_cli.audit.facts import LOUD
 from rondo_cli.audit.ledger import Ledger
-from rondo_common import topics
+from rondo_common.catalogue import TOPICS
 
 DEDUPE_MS = 7 * 86_400_000
 """How long profiles remembers a message id: the evidence of calls that change nothing."""
@@ -217,7 +217,7 @@ def offset_findings(
     unread, one behind its end that the log lost records."""
     for (group, topic, partition), at in sorted(committed.items()):
         begins, ends_at = first.get((topic, partition), 0), ends.get((topic, partition), 0)
-        if at < begins and not topic.endswith(".dlq") and topics.TOPICS[topic].cleanup == "delete":
+        if at < begins and not topic.endswith(".dlq") and TOPICS[topic].cleanup == "delete":
             detail = f"{begins - at} records were deleted before {group} read them"
             yield Finding("deleted_unread", group, detail, topic, partition, at)
         if at > ends_at:

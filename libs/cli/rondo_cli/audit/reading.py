@@ -16,6 +16,7 @@ from rondo_cli.backlog import expected
 from rondo_cli.broker import TopicPartition
 from rondo_cli.errors import Failure
 from rondo_common import topics
+from rondo_common.catalogue import TOPICS
 
 CAUSES = (topics.EVENTS, topics.REJECTED, *(topics.touches(lane) for lane in topics.LANES))
 """Topics the end of the range cuts; what came of their records is read to the log's end."""
@@ -58,7 +59,7 @@ def look(bootstrap: str, wanted: Range) -> Log:
     """Offsets, groups and transactions. KafkaError when nobody answers."""
     log = Log(bootstrap)
     with broker.admin(bootstrap) as client:
-        there = broker.topic_names(client) & set(topics.TOPICS)
+        there = broker.topic_names(client) & set(TOPICS)
         log.committed = broker.committed(client, sorted(expected(STAGES)))
         where = broker.all_partitions(client, there)
         log.ends, log.first = broker.ends(client, where), broker.starts(client, where)

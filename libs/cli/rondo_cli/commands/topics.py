@@ -8,8 +8,8 @@ from rondo_cli import broker, output, state
 from rondo_cli import topics as catalogue
 from rondo_cli.commands.records import full_name
 from rondo_cli.local.plan import bootstrap_of
+from rondo_common.catalogue import TOPICS
 from rondo_common.partition import PARTITIONS
-from rondo_common.topics import TOPICS
 
 
 def ls(json: bool) -> int:

@@ -25,7 +25,7 @@ async def run(plan: Plan, say: Callable[[str], None]) -> None:
 
 def _touch_topics(plan: Plan) -> None:
     from rondo_cli import broker
-    from rondo_common.topics import TOPICS
+    from rondo_common.catalogue import TOPICS
 
     with broker.admin(plan.addresses.kafka) as client:
         broker.ends(client, broker.all_partitions(client, [t for t in TOPICS if not t.endswith(".dlq")]))
