@@ -1,6 +1,6 @@
 """The campaigns process: the stage in a thread, definitions tailed, gRPC and health beside it."""
 
-from rondo_common import lifecycle, redis_client, rpc
+from rondo_common import health, lifecycle, redis_client, rpc
 from rondo_common.clock import Clock
 from rondo_common.commands import CommandWriter
 from rondo_common.definitions import DefinitionStore
@@ -52,8 +52,8 @@ async def start(life: Life, settings: Settings) -> None:
         RunRequests(definitions, views, index, clock),
     )
 
-    ready = lifecycle.all_ready(runner.ready, definitions.ready)
-    await life.http(lifecycle.health_app(ready), settings.http_port)
+    ready = health.all_ready(runner.ready, definitions.ready)
+    await life.http(health.app(ready), settings.http_port)
     servicer = rpc.Servicer(
         campaigns_pb2, campaigns_pb2_grpc.add_CampaignsServiceServicer_to_server, CampaignsServicer(requests)
     )

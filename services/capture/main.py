@@ -2,7 +2,7 @@
 
 import os
 
-from rondo_common import lifecycle, web
+from rondo_common import health, lifecycle, web
 from rondo_common.clock import system_clock
 from rondo_common.lifecycle import Life
 from rondo_common.settings import Settings
@@ -29,7 +29,7 @@ async def start(life: Life, settings: Settings) -> None:
         twilio.app(inbox, acts, clock, settings.twilio_account, settings.twilio_token), settings.capture_twilio_port
     )
     await life.http(telegram.app(inbox, acts, clock, settings.telegram_token), settings.capture_telegram_port)
-    app = lifecycle.health_app(lambda: (True, ""), api.routes(inbox, acts))
+    app = health.app(lambda: (True, ""), api.routes(inbox, acts))
     web.install(app)
     await life.http(app, settings.http_port)
 

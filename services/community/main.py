@@ -2,7 +2,7 @@
 
 import asyncio
 
-from rondo_common import faust_watch, lifecycle, rpc
+from rondo_common import faust_watch, health, lifecycle, rpc
 from rondo_common.clock import system_clock
 from rondo_common.lifecycle import Life
 from rondo_common.settings import Settings
@@ -27,7 +27,7 @@ async def start(life: Life, settings: Settings) -> None:
 
     life.on_stop(profiles.close)
     life.thread("conversations", store.run, stop=store.stop)
-    await life.http(lifecycle.health_app(ready), settings.http_port)
+    await life.http(health.app(ready), settings.http_port)
     servicer = rpc.Servicer(
         community_pb2,
         community_pb2_grpc.add_CommunityServiceServicer_to_server,

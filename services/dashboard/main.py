@@ -1,6 +1,6 @@
 """Starts the dashboard."""
 
-from rondo_common import lifecycle
+from rondo_common import health, lifecycle
 from rondo_common.clock import Clock
 from rondo_common.lifecycle import Life
 from rondo_common.settings import Settings
@@ -29,7 +29,7 @@ async def start(life: Life, settings: Settings) -> None:
     life.on_stop(broker.stop)
     life.task("collector", collector.run())
     app = make_app(collector, gateway, settings.url_dashboard)
-    app.router.routes.extend(lifecycle.health_routes(lambda: (True, f"watching {len(watched())} processes")))
+    app.router.routes.extend(health.routes(lambda: (True, f"watching {len(watched())} processes")))
     await life.http(app, settings.http_port)
 
 

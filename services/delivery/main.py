@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from rondo_common import lifecycle
+from rondo_common import health, lifecycle
 from rondo_common.clock import Clock
 from rondo_common.lifecycle import Life
 from rondo_common.rpc import Servicer
@@ -88,7 +88,7 @@ async def start(life: Life, settings: Settings) -> None:
     courier = Courier(channel, provider_of(channel, settings, own), settings.redis, own, patient=clock.frozen)
     runner = StageRunner(DeliveryStage(parts, settings.partitions), settings, clock, courier)
     life.thread("stage", runner.run, runner.ask_stop)
-    await life.http(lifecycle.health_app(runner.ready), settings.http_port)
+    await life.http(health.app(runner.ready), settings.http_port)
     servicer = Servicer(
         delivery_pb2,
         delivery_pb2_grpc.add_DeliveryServiceServicer_to_server,

@@ -6,7 +6,7 @@ from typing import Any
 from fastapi import FastAPI
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from rondo_common import lifecycle, redis_client, telemetry, web
+from rondo_common import health, lifecycle, redis_client, telemetry, web
 from rondo_common.clock import system_clock
 from rondo_common.commands import CommandWriter
 from rondo_common.definitions import DefinitionStore
@@ -131,7 +131,7 @@ async def start(life: Life, settings: Settings) -> None:
     app.add_middleware(Audited, audit=audit)
     app.add_middleware(Idempotency, redis=redis)
     web.install(app, max_body=MAX_BODY)
-    app.router.routes.extend(lifecycle.health_routes(state.definitions.ready))
+    app.router.routes.extend(health.routes(state.definitions.ready))
     state.definitions.start()
     for closer in (state.clients.close, redis.aclose, state.commands.close, audit.close, state.definitions.stop):
         life.on_stop(closer)

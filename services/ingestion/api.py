@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from rondo_common import lifecycle, telemetry, web
+from rondo_common import health, telemetry, web
 from rondo_common.clock import Clock
 from rondo_common.keys import Keys
 from rondo_common.problems import not_implemented
@@ -53,7 +53,7 @@ def build(settings: Settings, sink: Sink, keys: Keys, clock: Clock, marks: StopM
     imports = Imports(jobs, runner, clock, authorize, settings.public_url)
     recorder = Recorder(settings, sink, clock, marks)
     routes = [
-        *lifecycle.health_routes(sink.ready),
+        *health.routes(sink.ready),
         *imports.routes(),
         *callback_routes(settings, recorder),
         Route("/openapi.json", _described, methods=["GET"]),

@@ -3,7 +3,7 @@
 import os
 from urllib.parse import urlsplit
 
-from rondo_common import lifecycle, rpc, web
+from rondo_common import health, lifecycle, rpc, web
 from rondo_common.lifecycle import Life
 from rondo_common.settings import Settings
 from rondo_common.warehouse import Warehouse
@@ -22,7 +22,7 @@ async def start(life: Life, settings: Settings) -> None:
         life.on_stop(engine.close)
         routes, reopen = protocol.routes(engine), engine.reopen
     feed = Feed(settings, reopen)
-    app = lifecycle.health_app(feed.ready, routes)
+    app = health.app(feed.ready, routes)
     web.install(app, max_body=256 * 1024 * 1024)
     await life.http(app, settings.http_port)
     servicer = rpc.Servicer(

@@ -9,9 +9,9 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from rondo_common import lifecycle, web
+from rondo_common import health, web
 from rondo_common.clock import Clock
-from rondo_common.lifecycle import Ready
+from rondo_common.health import Ready
 from rondo_common.links import BadToken, Link, Signer
 from rondo_common.records import Engagement
 from services.links import pages
@@ -114,6 +114,6 @@ def _unknown() -> Response:
 
 def make_app(api: Api, ready: Ready) -> Starlette:
     """The whole HTTP application."""
-    app = Starlette(routes=[*lifecycle.health_routes(ready), *api.routes()])
+    app = Starlette(routes=[*health.routes(ready), *api.routes()])
     web.install(app, max_body=MAX_BODY)
     return app

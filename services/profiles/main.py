@@ -1,6 +1,6 @@
 """The profiles process: the stage in a thread, gRPC and health beside it."""
 
-from rondo_common import lifecycle, redis_client, rpc
+from rondo_common import health, lifecycle, redis_client, rpc
 from rondo_common.clock import Clock
 from rondo_common.lifecycle import Life
 from rondo_common.settings import Settings
@@ -26,7 +26,7 @@ async def start(life: Life, settings: Settings) -> None:
     redis = redis_client.connect_async(settings.redis)
     life.on_stop(lambda: redis.aclose(close_connection_pool=True))
     members = Members(AsyncStateView(redis, stage.name, TYPES, settings.partitions), settings.secret)
-    await life.http(lifecycle.health_app(runner.ready), settings.http_port)
+    await life.http(health.app(runner.ready), settings.http_port)
     servicer = rpc.Servicer(
         profiles_pb2, profiles_pb2_grpc.add_ProfilesServiceServicer_to_server, ProfilesServicer(members)
     )

@@ -1,6 +1,6 @@
 """The rhythm process: the gate's stage in a thread, policies' definitions, gRPC and health beside it."""
 
-from rondo_common import lifecycle, redis_client, rpc
+from rondo_common import health, lifecycle, redis_client, rpc
 from rondo_common.clock import Clock
 from rondo_common.definitions import DefinitionStore
 from rondo_common.lifecycle import Life
@@ -26,7 +26,7 @@ async def start(life: Life, settings: Settings) -> None:
     runner = StageRunner(stage, settings, clock)
     definitions = DefinitionStore(settings, clock)
 
-    ready = lifecycle.all_ready(runner.ready, definitions.ready)
+    ready = health.all_ready(runner.ready, definitions.ready)
 
     definitions.start()
     life.on_stop(definitions.stop)
@@ -39,5 +39,5 @@ async def start(life: Life, settings: Settings) -> None:
         rhythm_pb2_grpc.add_RhythmServiceServicer_to_server,
         RhythmServicer(definitions, Members(view, definitions), clock),
     )
-    await life.http(lifecycle.health_app(ready), settings.http_port)
+    await life.http(health.app(ready), settings.http_port)
     await life.grpc(servicer, port=settings.grpc_port, ready=ready)

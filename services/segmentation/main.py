@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from rondo_common import lifecycle, redis_client, rpc
+from rondo_common import health, lifecycle, redis_client, rpc
 from rondo_common.clock import Clock
 from rondo_common.commands import CommandWriter
 from rondo_common.definitions import DefinitionStore
@@ -47,8 +47,8 @@ async def start(life: Life, settings: Settings) -> None:
     warehouse = WarehouseAudiences(Warehouse(settings.url_warehouse), insights_pb2_grpc.InsightsServiceStub(channel))
     servicer = SegmentationServicer(requests, AudienceRequests(states, clock, requests.known, warehouse))
 
-    ready = lifecycle.all_ready(runner.ready, definitions.ready)
-    await life.http(lifecycle.health_app(ready), settings.http_port)
+    ready = health.all_ready(runner.ready, definitions.ready)
+    await life.http(health.app(ready), settings.http_port)
     await life.grpc(
         rpc.Servicer(segmentation_pb2, segmentation_pb2_grpc.add_SegmentationServiceServicer_to_server, servicer),
         port=settings.grpc_port,

@@ -32,7 +32,7 @@ TALKS |= {"aiosmtpd", "aiosmtplib", "sendgrid", "smtplib", "twilio"}
 TALKS |= {"aiokafka", "chdb", "clickhouse_connect", "confluent_kafka", "faust", "redis", "sqlite3"}
 CLOCKS = {("time", "time"), ("time", "time_ns"), ("time", "monotonic"), ("time", "sleep")}
 CLOCKS |= {("datetime", "now"), ("datetime", "utcnow"), ("date", "today"), ("random", "random"), ("uuid", "uuid4")}
-SHARED_IO = {"kafka", "redis_client", "lifecycle", "rpc", "web", "definitions", "commands"}
+SHARED_IO = {"kafka", "redis_client", "lifecycle", "http_server", "rpc", "web", "definitions", "commands"}
 
 
 @cache

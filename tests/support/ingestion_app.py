@@ -22,8 +22,8 @@ from twilio.request_validator import RequestValidator
 
 from rondo_common import topics
 from rondo_common.clock import Clock
+from rondo_common.http_server import listening_socket
 from rondo_common.keys import Keys
-from rondo_common.lifecycle import listening_socket
 from rondo_common.problems import unavailable
 from rondo_common.records import Inbound
 from rondo_common.settings import Settings

@@ -7,7 +7,7 @@ from typing import Any
 
 import uvicorn
 
-from rondo_common.lifecycle import listening_socket
+from rondo_common.http_server import listening_socket
 
 
 class WebThread:

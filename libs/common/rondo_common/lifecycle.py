@@ -9,7 +9,7 @@ servers' life and the exit code:
     async def start(life: Life, settings: Settings) -> None:
         worker = Worker(...)                                     # a blocking loop with run() and stop()
         life.thread("stream", worker.run, stop=worker.stop)
-        app = lifecycle.health_app(worker.ready, [Route("/v1/x", x)])
+        app = health.app(worker.ready, [Route("/v1/x", x)])
         await life.http(app, settings.http_port)
         await life.grpc(rpc.Servicer(profiles_pb2, add_ProfilesServicer_to_server, servicer),
                         port=settings.grpc_port, ready=worker.ready)
@@ -26,19 +26,13 @@ import gc
 import inspect
 import os
 import signal
-import socket
 import threading
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
-import uvicorn
-from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
-from starlette.routing import BaseRoute, Route
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-
 from rondo_common import telemetry, tracing
+from rondo_common.health import Ready
+from rondo_common.http_server import Server, listening_socket
 from rondo_common.settings import Settings
 
 GRACE_S = 4.0
@@ -46,9 +40,6 @@ GRACE_S = 4.0
 
 GC_AFTER = 20_000
 """New containers between two runs of the cycle collector."""
-
-Ready = Callable[[], tuple[bool, str]]
-"""Says whether the process can do its work, and what it misses when it can't. Quick and without I/O."""
 
 log = telemetry.logger(__name__)
 
@@ -63,7 +54,7 @@ class Life:
         self._code = 0
         self._tasks: list[asyncio.Task[None]] = []
         self._threads: list[tuple[threading.Thread, Callable[[], Any] | None]] = []
-        self._servers: list[uvicorn.Server] = []
+        self._servers: list[Server] = []
         self._closers: list[Callable[[], Any]] = []
 
     @property
@@ -139,26 +130,9 @@ class Life:
         if shared_port:
             sockets.append(listening_socket(host, shared_port, shared=True))
         bound: int = sockets[0].getsockname()[1]
-        config = uvicorn.Config(
-            app,
-            http=_Protocol,
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            date_header=False,
-            proxy_headers=behind_proxy,
-            timeout_graceful_shutdown=2,
-            timeout_keep_alive=30,
-        )
-        server = _Server(config)
+        server = Server(app, sockets, behind_proxy)
         self._servers.append(server)
-
-        async def serve() -> None:
-            await server.serve(sockets=sockets)
-            for sock in sockets:
-                sock.close()
-
-        self.task(f"http:{bound}", serve())
+        self.task(f"http:{bound}", server.serve_until_told())
         while not server.started:
             if self.stopping:
                 raise OSError(f"the HTTP server on port {bound} did not start")
@@ -202,57 +176,6 @@ class Life:
                     await asyncio.wait_for(made, 2.0)
             except Exception:
                 log.exception("closing failed")
-
-
-class _Protocol(HttpToolsProtocol):
-    """uvicorn's HTTP, with head and body of an answer in one write: as it is, each is a system call of its
-    own and wakes the client, a fifth of what a small call costs on both sides."""
-
-    def connection_made(self, transport: Any) -> None:
-        super().connection_made(_Joined(transport, self.loop))
-
-
-_LARGE = 16_384
-
-
-class _Joined:
-    """A transport whose writes of one turn of the loop go out together."""
-
-    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop):
-        self._transport = transport
-        self._loop = loop
-        self._held: list[bytes] = []
-
-    def write(self, data: bytes) -> None:
-        if not self._held:
-            self._loop.call_soon(self._flush)
-        self._held.append(data)
-        if len(data) > _LARGE:
-            self._flush()  # streams of large pieces must meet the transport's own limit
-
-    def close(self) -> None:
-        self._flush()
-        self._transport.close()
-
-    def _flush(self) -> None:
-        if self._held:
-            self._transport.write(b"".join(self._held))
-            self._held.clear()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._transport, name)
-
-
-class _Server(uvicorn.Server):
-    """uvicorn without its own signal handling: `run` has that."""
-
-    def install_signal_handlers(self) -> None:
-        pass
-
-    def capture_signals(self) -> Any:
-        from contextlib import nullcontext
-
-        return nullcontext()
 
 
 def _quietly(call: Callable[[], Any]) -> None:
@@ -322,57 +245,3 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     except ImportError:
         return None
     return uvloop.new_event_loop
-
-
-def listening_socket(host: str, port: int, shared: bool = False) -> socket.socket:
-    """A bound, listening TCP socket; OSError naming the address when it is taken. `shared`: processes of
-    the same user that ask for the same may listen there too (SO_REUSEPORT)."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    sock = socket.socket(family, socket.SOCK_STREAM)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    if shared:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    try:
-        sock.bind((host, port))
-    except OSError as e:
-        sock.close()
-        raise OSError(e.errno, f"can't listen on {host}:{port}: {e.strerror}") from e
-    sock.listen(2048)
-    sock.setblocking(False)
-    return sock
-
-
-def all_ready(*checks: Ready) -> Ready:
-    """Ready when all are; until then it says what the first one that is not says, after that what the first says."""
-
-    def ready() -> tuple[bool, str]:
-        found = [check() for check in checks]
-        return next((one for one in found if not one[0]), found[0])
-
-    return ready
-
-
-def health_routes(ready: Ready) -> list[BaseRoute]:
-    """/healthz (the process answers), /readyz (it can do its work; 503 says what it misses), /metrics (all, or
-    those of `?name[]=`, as Prometheus' own client libraries have it)."""
-
-    async def healthz(_: Request) -> Response:
-        return PlainTextResponse("ok\n")
-
-    async def readyz(_: Request) -> Response:
-        try:
-            good, why = ready()
-        except Exception as e:  # what it asks is not there yet
-            good, why = False, f"readiness is not known: {e}"
-        return JSONResponse({"ready": good, "detail": why}, status_code=200 if good else 503)
-
-    async def metrics(request: Request) -> Response:
-        body, kind = telemetry.exposition(request.query_params.getlist("name[]"))
-        return Response(body, headers={"content-type": kind})
-
-    return [Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", metrics)]
-
-
-def health_app(ready: Ready, extra_routes: Sequence[BaseRoute] = ()) -> Starlette:
-    """The small HTTP server of a process whose work is elsewhere: health, metrics, and any extra routes."""
-    return Starlette(routes=[*health_routes(ready), *extra_routes])

@@ -11,12 +11,12 @@ import urllib.request
 
 import pytest
 
-from rondo_common import lean, lifecycle
+from rondo_common import health, http_server, lean
 from tests.support.slowness import PATIENT
 
 PROGRAM = """
 import asyncio, sys, time, threading
-from rondo_common import lifecycle, telemetry
+from rondo_common import health, lifecycle, telemetry
 from rondo_common.settings import Settings
 mode = sys.argv[1]
 ready = False
@@ -31,7 +31,7 @@ def loop():
 
 async def start(life):
     global ready
-    port = await life.http(lifecycle.health_app(lambda: (ready, "" if ready else "not yet")), 0)
+    port = await life.http(health.app(lambda: (ready, "" if ready else "not yet")), 0)
     if mode == "start":
         raise RuntimeError("no")
     life.thread("loop", loop, stop=stop.set)
@@ -129,7 +129,7 @@ class Wire:
 
 async def test_head_and_body_of_an_answer_leave_in_one_write():
     wire = Wire()
-    joined = lifecycle._Joined(wire, asyncio.get_running_loop())
+    joined = http_server._Joined(wire, asyncio.get_running_loop())
     joined.write(b"head")
     joined.write(b"body")
     assert wire.written == []
@@ -144,17 +144,17 @@ async def test_head_and_body_of_an_answer_leave_in_one_write():
 
 async def test_a_large_piece_meets_the_transports_own_limit_at_once():
     wire = Wire()
-    joined = lifecycle._Joined(wire, asyncio.get_running_loop())
+    joined = http_server._Joined(wire, asyncio.get_running_loop())
     joined.write(b"head")
     joined.write(b"x" * 100_000)
     assert [len(w) for w in wire.written] == [100_004]
 
 
 def test_a_shared_port_is_taken_twice_a_plain_one_once():
-    first = lifecycle.listening_socket("127.0.0.1", 0, shared=True)
+    first = http_server.listening_socket("127.0.0.1", 0, shared=True)
     port = first.getsockname()[1]
-    with first, lifecycle.listening_socket("127.0.0.1", port, shared=True), pytest.raises(OSError, match=str(port)):
-        lifecycle.listening_socket("127.0.0.1", port)
+    with first, http_server.listening_socket("127.0.0.1", port, shared=True), pytest.raises(OSError, match=str(port)):
+        http_server.listening_socket("127.0.0.1", port)
 
 
 def test_what_is_only_beside_is_not_imported(monkeypatch):
@@ -170,7 +170,7 @@ def test_what_is_only_beside_is_not_imported(monkeypatch):
 
 def test_a_service_of_several_parts_is_ready_when_all_are_and_says_who_is_not():
     said = {"stage": (True, "processing 8 partitions"), "definitions": (False, "definitions are being read")}
-    ready = lifecycle.all_ready(lambda: said["stage"], lambda: said["definitions"])
+    ready = health.all_ready(lambda: said["stage"], lambda: said["definitions"])
     assert ready() == (False, "definitions are being read")
     said["definitions"] = (True, "")
     assert ready() == (True, "processing 8 partitions")

@@ -21,7 +21,6 @@ import json
 import os
 import signal
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -84,18 +83,9 @@ class ForkServer:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         if ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0):
             raise OSError("this kernel gives us no children of children")
-        with theirs, log.open("ab") as out:
-            self._child = subprocess.Popen(
-                [sys.executable, "-m", _MODULE, str(theirs.fileno()), package, *names],
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=subprocess.STDOUT,
-                env=dict(env),
-                cwd=cwd,
-                start_new_session=True,
-                pass_fds=[theirs.fileno()],
-                preexec_fn=process.in_child(),
-            )
+        with theirs:
+            command = [sys.executable, "-m", _MODULE, str(theirs.fileno()), package, *names]
+            self._child = process.spawn(command, log, env, cwd, pass_fds=[theirs.fileno()])
         self._socket = ours
         self._one = asyncio.Lock()
 

@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -41,10 +41,14 @@ def in_child() -> Callable[[], None]:
 
 
 def spawn(
-    command: Sequence[str], log: Path, env: Mapping[str, str] | None = None, cwd: Path | None = None
+    command: Sequence[str],
+    log: Path,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    pass_fds: Collection[int] = (),
 ) -> subprocess.Popen[bytes]:
-    """Start a child with its output appended to the file `log`. Call from the main thread: the kernel
-    ties the death signal to the thread that forked."""
+    """Start a child with its output appended to the file `log`; it keeps the descriptors `pass_fds`. Call from the
+    main thread: the kernel ties the death signal to the thread that forked."""
     with log.open("ab") as out:
         return subprocess.Popen(
             list(command),
@@ -54,6 +58,7 @@ def spawn(
             env=None if env is None else dict(env),
             cwd=cwd,
             start_new_session=True,
+            pass_fds=pass_fds,
             preexec_fn=in_child(),
         )
 
