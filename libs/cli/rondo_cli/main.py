@@ -170,11 +170,12 @@ def dlq_drop(topic: Topic, limit: Limit = 1000, yes: Yes = False) -> None:
 def import_(
     file: Annotated[str, typer.Argument(help="CSV file")],
     mapping: Annotated[str, typer.Option(help="JSON file that maps columns to event fields")],
-    dry_run: Annotated[bool, typer.Option(help="Check only")] = False,
+    dry_run: Annotated[bool, typer.Option(help="Check only; exit code 1 when rows would be refused")] = False,
+    wait: Annotated[bool, typer.Option(help="Wait until every row is worked off, and say which were refused")] = True,
     json: Json = False,
 ) -> None:
     """Import events from a CSV file through the HTTP API."""
-    _run("calls", "import_", file=file, mapping=mapping, dry_run=dry_run, json=json)
+    _run("imports", "import_", file=file, mapping=mapping, dry_run=dry_run, wait=wait, json=json)
 
 
 @app.command()

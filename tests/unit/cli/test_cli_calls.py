@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from rondo_cli import state
-from rondo_cli.commands import calls
+from rondo_cli.commands import calls, imports
 from rondo_cli.errors import Failure
 from rondo_cli.local.logs import Follower
 from rondo_cli.local.process import started_at
@@ -17,16 +17,16 @@ from rondo_cli.local.process import started_at
 
 @pytest.fixture
 def gateway(tmp_path, monkeypatch):
-    """A gateway that remembers what it was asked and answers as told."""
+    """A gateway that remembers what it was asked and answers as told: `answers` first."""
 
-    made = SimpleNamespace(asked=[], answer=(200, {}))
+    made = SimpleNamespace(asked=[], answer=(200, {}), answers=[])
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
             body = self.rfile.read(int(self.headers.get("content-length") or 0))
             headers = {name.lower(): value for name, value in self.headers.items()}
             made.asked.append((self.command, self.path, headers, body))
-            status, answer = made.answer
+            status, answer = made.answers.pop(0) if made.answers else made.answer
             text = json.dumps(answer).encode()
             self.send_response(status)
             self.send_header("content-length", str(len(text)))
@@ -74,17 +74,45 @@ def test_explain_prints_every_gate(gateway, capsys):
     assert "recorded as of" in shown
 
 
-def test_import_posts_the_file_and_its_mapping(gateway, tmp_path, capsys):
+@pytest.fixture
+def table(tmp_path):
     (tmp_path / "a.csv").write_bytes(b"id,n\n1,2\n")
     (tmp_path / "m.json").write_text("{}")
+    return {"file": str(tmp_path / "a.csv"), "mapping": str(tmp_path / "m.json")}
+
+
+def test_import_posts_the_file_and_its_mapping(gateway, table, capsys):
     gateway.answer = (202, {"import_id": "im1"})
-    assert calls.import_(str(tmp_path / "a.csv"), str(tmp_path / "m.json"), True, True) == 0
+    assert imports.import_(**table, dry_run=True, wait=False, json=True) == 0
     [(_, path, headers, body)] = gateway.asked
     assert path == "/v1/imports"
     assert headers["content-type"].startswith("multipart/form-data; boundary=")
     for part in (b'name="file"; filename="a.csv"', b"id,n\n1,2\n", b'name="mapping"', b'name="dry_run"\r\n\r\ntrue'):
         assert part in body
     assert json.loads(capsys.readouterr().out) == {"import_id": "im1"}
+
+
+@pytest.mark.parametrize(("dry_run", "code"), [(False, 0), (True, 1)])
+def test_import_is_followed_and_names_what_was_refused(gateway, table, capsys, monkeypatch, dry_run, code):
+    monkeypatch.setattr(imports, "EVERY_S", 0)
+    job = {"import_id": "im1", "rows": 3, "accepted": 2, "rejected": 1, "rate_per_s": 9.0, "dry_run": dry_run}
+    refused = {"row": 3, "code": "wrong_type", "pointer": "/properties/total", "detail": "not a number"}
+    under_way = [(200, job | {"status": s, "error": None}) for s in ("queued", "running", "finished")]
+    gateway.answers = [(202, {"import_id": "im1"}), *under_way, (200, {"data": [refused], "next_cursor": None})]
+    assert imports.import_(**table, dry_run=dry_run, wait=True, json=False) == code
+    shown = capsys.readouterr().out
+    assert "im1" in shown and "2 of 3 rows" in shown
+    assert "wrong_type" in shown and "/properties/total" in shown
+    assert [path for _, path, _, _ in gateway.asked][1:] == ["/v1/imports/im1"] * 3 + [
+        "/v1/imports/im1/errors?limit=10"
+    ]
+
+
+def test_an_import_that_fails_says_why(gateway, table):
+    job = {"import_id": "im1", "rows": 0, "accepted": 0, "rejected": 0, "rate_per_s": 0.0, "dry_run": False}
+    gateway.answers = [(202, {"import_id": "im1"}), (200, job | {"status": "failed", "error": "the file is gone"})]
+    with pytest.raises(Failure, match="the file is gone"):
+        imports.import_(**table, dry_run=False, wait=True, json=False)
 
 
 def test_a_refusal_is_shown_in_the_problem_s_words(gateway):

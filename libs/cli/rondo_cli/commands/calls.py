@@ -1,11 +1,10 @@
-"""`rondo import`, `send` and `explain`: the HTTP API with the stack's own keys."""
+"""`rondo send` and `explain`: the HTTP API with the stack's own keys."""
 
 import json as jsonlib
 import urllib.error
 import urllib.parse
 import urllib.request
 import uuid
-from pathlib import Path
 from typing import Any
 
 from rondo_cli import output, state
@@ -42,26 +41,6 @@ def _words(status: int, body: bytes) -> str:
         return "\n".join(lines)
     except (ValueError, KeyError, TypeError):
         return f"{status} {body[:200].decode(errors='replace')}"
-
-
-def import_(file: str, mapping: str, dry_run: bool, json: bool) -> int:
-    """POST the file as multipart; prints the import's id."""
-    try:
-        rows, fields = Path(file).read_bytes(), Path(mapping).read_bytes()
-    except OSError as e:
-        raise Failure(str(e), 2) from e
-    boundary = uuid.uuid4().hex
-    parts = [("file", Path(file).name, rows), ("mapping", "", fields), ("dry_run", "", str(dry_run).lower().encode())]
-    body = b""
-    for name, filename, content in parts:
-        disposition = f'form-data; name="{name}"' + (f'; filename="{filename}"' if filename else "")
-        body += f"--{boundary}\r\nContent-Disposition: {disposition}\r\n\r\n".encode() + content + b"\r\n"
-    body += f"--{boundary}--\r\n".encode()
-    answer = request(
-        "gateway", "POST", "/v1/imports", body, {"content-type": f"multipart/form-data; boundary={boundary}"}
-    )
-    output.as_json(answer) if json else print(f"import {answer['import_id']} begun")
-    return 0
 
 
 def send(channel: str, member: str, template: str, data: str, json: bool) -> int:
