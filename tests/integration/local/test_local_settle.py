@@ -15,11 +15,13 @@ from tests.support.stream_rig import wait_until
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
 TOPIC, PARTITIONS = "open", 8
+LEFT_MS = 15_000
+"""After which the coordinator aborts what is left open: long enough to be seen before, also on a busy machine."""
 
 
 def _open_transaction(bootstrap: str) -> Producer:
     """One record in each partition, neither committed nor aborted."""
-    producer = Producer({"bootstrap.servers": bootstrap, "transactional.id": "x", "transaction.timeout.ms": 2000})
+    producer = Producer({"bootstrap.servers": bootstrap, "transactional.id": "x", "transaction.timeout.ms": LEFT_MS})
     producer.init_transactions(60)
     producer.begin_transaction()
     for p in range(PARTITIONS):
