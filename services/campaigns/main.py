@@ -6,7 +6,7 @@ from rondo_common.commands import CommandWriter
 from rondo_common.definitions import DefinitionStore
 from rondo_common.lifecycle import Life
 from rondo_common.settings import Settings
-from rondo_common.streams.runtime import StageRunner
+from rondo_common.streams.runner import StageRunner
 from rondo_common.streams.view import AsyncStateView
 from rondo_protos.campaigns.v1 import campaigns_pb2, campaigns_pb2_grpc
 from rondo_protos.segmentation.v1 import segmentation_pb2, segmentation_pb2_grpc

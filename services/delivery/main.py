@@ -7,7 +7,7 @@ from rondo_common.clock import Clock
 from rondo_common.lifecycle import Life
 from rondo_common.rpc import Servicer
 from rondo_common.settings import Settings
-from rondo_common.streams.runtime import StageRunner
+from rondo_common.streams.runner import StageRunner
 from rondo_protos.delivery.v1 import delivery_pb2, delivery_pb2_grpc
 from services.delivery.channels import Provider
 from services.delivery.channels.sendgrid import SendGrid

@@ -4,7 +4,7 @@ from rondo_common import health, lifecycle
 from rondo_common.clock import system_clock
 from rondo_common.lifecycle import Life
 from rondo_common.settings import Settings
-from rondo_common.streams.runtime import StageRunner
+from rondo_common.streams.runner import StageRunner
 from services.egress.streams import EgressStage
 from services.egress.webhooks import WebhookEffector
 

@@ -140,7 +140,7 @@ class Feed:
     def _trouble(self, e: Exception) -> None:
         """Say what is wrong. An engine that refuses a statement may have a damaged part (a full disk leaves some),
         so its folder is opened anew before the next try."""
-        self._state = f"waiting: {type(e).__name__}"
+        self._state = f"the warehouse is not fed: {type(e).__name__}, see the log; tried again every second"
         if self._failing_since is None:
             self._failing_since = time.monotonic()
         log.warning(

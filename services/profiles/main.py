@@ -4,7 +4,7 @@ from rondo_common import health, lifecycle, redis_client, rpc
 from rondo_common.clock import Clock
 from rondo_common.lifecycle import Life
 from rondo_common.settings import Settings
-from rondo_common.streams.runtime import StageRunner
+from rondo_common.streams.runner import StageRunner
 from rondo_common.streams.view import AsyncStateView
 from rondo_protos.profiles.v1 import profiles_pb2, profiles_pb2_grpc
 from services.profiles.grpc_server import ProfilesServicer

@@ -5,7 +5,7 @@ from rondo_common.clock import Clock
 from rondo_common.definitions import DefinitionStore
 from rondo_common.lifecycle import Life
 from rondo_common.settings import Settings
-from rondo_common.streams.runtime import StageRunner
+from rondo_common.streams.runner import StageRunner
 from rondo_common.streams.view import AsyncStateView
 from rondo_protos.rhythm.v1 import rhythm_pb2, rhythm_pb2_grpc
 from services.rhythm.grpc_server import RhythmServicer

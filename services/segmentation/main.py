@@ -8,7 +8,7 @@ from rondo_common.commands import CommandWriter
 from rondo_common.definitions import DefinitionStore
 from rondo_common.lifecycle import Life
 from rondo_common.settings import Settings
-from rondo_common.streams.runtime import StageRunner
+from rondo_common.streams.runner import StageRunner
 from rondo_common.streams.view import StateView
 from rondo_common.warehouse import Warehouse
 from rondo_protos.insights.v1 import insights_pb2_grpc

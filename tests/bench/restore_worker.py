@@ -17,7 +17,7 @@ import psutil
 
 from rondo_common.clock import Clock
 from rondo_common.settings import Settings
-from rondo_common.streams.runtime import StageRunner
+from rondo_common.streams.runner import StageRunner
 from services.profiles.streams import ProfilesStage
 from tests.bench.baselines.copy_loop import cpu
 from tests.bench.stage_worker import total

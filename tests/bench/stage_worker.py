@@ -23,7 +23,7 @@ from rondo_common.outcomes import Perform
 from rondo_common.settings import Settings
 from rondo_common.stage import Stage
 from rondo_common.streams.effector import Answers, Claim, Effector
-from rondo_common.streams.runtime import StageRunner
+from rondo_common.streams.runner import StageRunner
 from services.campaigns.streams import CampaignsStage
 from services.delivery.main import parts_of
 from services.delivery.model import Answer, Call, Verdict

@@ -17,6 +17,7 @@ import httpx
 from kafka import TopicPartition
 
 from rondo_cli import broker
+from rondo_cli.local import plan
 from rondo_common.streams import marks
 from tests.stress import servers
 from tests.support.chaos_monkey import Monkey
@@ -79,7 +80,8 @@ class World:
                 marks.VARIABLE: str(folder / "marks"),
                 **(env or {}),
             }
-            self.stack = External(folder / "stack", SCALE if scale is None else scale, None, settings, only)
+            self._scale = SCALE if scale is None else scale
+            self.stack = External(folder / "stack", self._scale, None, settings, only)
             self._open.append(self.stack.stop)
         except BaseException:
             self.close()
@@ -114,6 +116,12 @@ class World:
         begun = time.monotonic()
         self.stack.wait_ready(timeout_s)
         return time.monotonic() - begun
+
+    def told(self, name: str) -> dict[str, str]:
+        """The environment of a service's first instance. From the plan: a service that was forked has its
+        parent's in /proc."""
+        options = plan.Options(self.stack.folder, self._scale, external=True, any_ports=True)
+        return next(i.env for i in plan.make(options, self.stack.env).instances if i.process.name == name)
 
     def ends(self, *topics: str) -> dict[TopicPartition, int]:
         """The committed ends of topics now."""

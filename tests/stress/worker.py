@@ -19,15 +19,11 @@ class Worker:
     """One more instance of `name` in a slot of its own. A context manager."""
 
     def __init__(self, world: World, name: str, slot: str, **changes: str):
-        pid = world.stack.pid(name)
-        assert pid is not None
-        raw = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-        env = dict(part.decode().split("=", 1) for part in raw if b"=" in part)
         http, grpc = ports.free_ports(2)
         data = world.folder / f"{name}.{slot}"
         data.mkdir(exist_ok=True)
         own = {"RONDO_SLOT": slot, "RONDO_HTTP_PORT": str(http), "RONDO_GRPC_PORT": str(grpc)}
-        self._env = {**env, **own, "RONDO_DATA_DIR": str(data), **changes}
+        self._env = {**world.told(name), **own, "RONDO_DATA_DIR": str(data), **changes}
         self._name, self.log = name, data / "log"
         self.http = f"http://127.0.0.1:{http}"
         self._child: subprocess.Popen[bytes] | None = None

@@ -24,7 +24,8 @@ from rondo_common import kafka as clients
 from rondo_common.clock import Clock
 from rondo_common.settings import Settings
 from rondo_common.streams.commit import produce
-from rondo_common.streams.runtime import StageRunner, group_of
+from rondo_common.streams.runner import StageRunner
+from rondo_common.streams.runtime import group_of
 from rondo_common.streams.view import StateView, Unavailable
 from tests.support.slowness import PATIENT
 from tests.support.toy_stage import Ask, Counted, ToyStage

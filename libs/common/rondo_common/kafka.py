@@ -145,9 +145,9 @@ class TopicInfo(NamedTuple):
     partitions: int
 
 
-def cluster_id(client: AdminClient) -> str:
-    """The cluster's id. KafkaException when no broker answers."""
-    found: str = client.describe_cluster(request_timeout=TIMEOUT_S).result().cluster_id
+def cluster_id(client: AdminClient, timeout_s: float = TIMEOUT_S) -> str:
+    """The cluster's id. KafkaException when no broker answers for so long."""
+    found: str = client.describe_cluster(request_timeout=timeout_s).result().cluster_id
     return found
 
 

@@ -16,7 +16,7 @@ from rondo_common.clock import Clock
 from rondo_common.commands import CommandWriter
 from rondo_common.records import Command, Contact, Definition, Delivery
 from rondo_common.settings import Settings
-from rondo_common.streams.runtime import StageRunner
+from rondo_common.streams.runner import StageRunner
 from rondo_common.webhook_secrets import webhook_secret
 from services.egress.addresses import Refused, check, is_private
 from services.egress.streams import EgressStage

@@ -24,7 +24,7 @@ from rondo_common.ids import identifier_id, member_key, workspace_secret
 from rondo_common.problems import Problem
 from rondo_common.records import Event, Profile
 from rondo_common.settings import Settings
-from rondo_common.streams.runtime import StageRunner
+from rondo_common.streams.runner import StageRunner
 from rondo_common.streams.view import AsyncStateView
 from rondo_protos.profiles.v1 import profiles_pb2 as pb
 from rondo_protos.profiles.v1 import profiles_pb2_grpc as pb_grpc

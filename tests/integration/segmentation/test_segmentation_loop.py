@@ -21,7 +21,7 @@ from rondo_common.definitions import DefinitionStore
 from rondo_common.ids import member_key
 from rondo_common.problems import Problem, unavailable
 from rondo_common.settings import Settings
-from rondo_common.streams.runtime import StageRunner
+from rondo_common.streams.runner import StageRunner
 from rondo_common.streams.view import StateView
 from rondo_common.warehouse import Warehouse
 from rondo_protos.segmentation.v1 import segmentation_pb2 as pb

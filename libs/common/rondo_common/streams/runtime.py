@@ -2,10 +2,7 @@
 
     code = run_stage(stage, settings, clock)                      # in this thread, until stopped
 
-    runner = StageRunner(stage, settings, clock, effector)        # beside an event loop
-    runner.start()
-    life.on_stop(runner.stop)
-    ready, why = runner.ready()
+Beside servers: `runner.StageRunner`.
 
 Exit codes (STREAMS 9): 0 stopped in order; 1 something failed that a new process may overcome, the
 supervisor starts it again with growing pauses; 2 refused: the set-up is wrong, and the log says what.
@@ -48,6 +45,8 @@ log = logging.getLogger("rondo.streams")
 
 START_S = 60.0
 """How long a starting worker waits for Kafka and Redis to answer."""
+KAFKA_S = 5.0
+"""How long it waits for Kafka before it says so."""
 GC_THRESHOLD = 200_000
 """A batch makes tens of thousands of objects, nearly all of which are gone at its end. Looking for cycles among
 them in its midst costs a fifth of the CPU at Python's default of 700, a tenth at 20,000."""
@@ -76,13 +75,14 @@ def run_stage(
     started: Callable[[Loop], None] | None = None,
     batch: int = BATCH,
     hung: Callable[[int], None] = os._exit,
+    waits: Callable[[str], None] = lambda _: None,
 ) -> int:
     """Run `stage` until `stop_event` is set; the exit code. `started` is given the loop before
-    it runs; `hung` ends the process when the Kafka client hangs."""
+    it runs, `waits` who does not answer until then; `hung` ends the process when the Kafka client hangs."""
     stop = stop_event or threading.Event()
     try:
         with _slot(settings, stage.name):
-            return _run(stage, settings, clock, effector, stop, started, batch, hung)
+            return _run(stage, settings, clock, effector, stop, started, batch, hung, waits)
     except (Refused, OtherTopics, redis_client.WrongRedis) as e:
         log.error("%s refused to start: %s", stage.name, e)
         return REFUSED
@@ -106,6 +106,7 @@ def _run(
     started: Callable[[Loop], None] | None,
     batch: int,
     hung: Callable[[int], None],
+    waits: Callable[[str], None],
 ) -> int:
     parts = StageParts.of(stage)
     name = f"{stage.name}.{settings.slot}"
@@ -114,14 +115,15 @@ def _run(
     consumer = reader = None
     watchdog = None
     try:
-        cluster = _patiently(lambda: kafka.cluster_id(admin), stop, "Kafka")
+        ask = _Patience(stage.name, stop, waits)
+        cluster = ask(lambda: kafka.cluster_id(admin, KAFKA_S), f"Kafka at {settings.kafka}")
         if cluster is None:
             return OK
         origin = check_topics(admin, stage, settings.partitions, cluster)
-        if _patiently(lambda: redis.ping() and redis_client.check_noeviction(redis) is None, stop, "Redis") is None:
+        if ask(lambda: redis.ping() and redis_client.check_noeviction(redis) is None, "Redis") is None:
             return OK
         topics = [topic for lane in stage.lanes for topic in lane]
-        _patiently(lambda: check_group(admin, group_of(stage.name), name, topics), stop, "Kafka's group coordinator")
+        ask(lambda: check_group(admin, group_of(stage.name), name, topics), "Kafka's group coordinator")
         transactions = Transactions(kafka.transactional_producer(settings.kafka, name))
         watchdog = Watchdog(stage.name, transactions, hung, FAILED)
         transactions.begin_slot()
@@ -182,17 +184,30 @@ def check_topics(admin: AdminClient, stage: Stage, partitions: int, cluster: str
     return Origin(stage.state_topic, stage.state_offset, cluster, found[stage.state_topic].id, keep)
 
 
-def _patiently(ask: Callable[[], T], stop: threading.Event, what: str) -> T | None:
-    """Ask until there is an answer; None when stopped. Fatal after a minute."""
-    deadline = time.monotonic() + START_S
-    while not stop.is_set():
-        try:
-            return ask()
-        except (KafkaException, redis_client.RedisError, OSError) as e:
-            if time.monotonic() > deadline:
-                raise Fatal(f"{what} does not answer: {e}") from e
-            stop.wait(0.2)
-    return None
+class _Patience:
+    """Asks what a worker stands on at its start until it answers, and says meanwhile who does not."""
+
+    def __init__(self, stage: str, stop: threading.Event, waits: Callable[[str], None]):
+        self._stage, self._stop, self._waits = stage, stop, waits
+
+    def __call__(self, ask: Callable[[], T], what: str) -> T | None:
+        """The answer; None when stopped. Fatal after a minute."""
+        deadline, said = time.monotonic() + START_S, False
+        while not self._stop.is_set():
+            try:
+                answer = ask()
+                self._waits("")
+                return answer
+            except (KafkaException, redis_client.RedisError, OSError) as e:
+                why = f"{what} does not answer: {e.args[0].str() if isinstance(e, KafkaException) else e}"
+                if time.monotonic() > deadline:
+                    raise Fatal(why) from e
+                self._waits(why)
+                if not said:
+                    log.warning("%s: %s; it is asked again for %.0f s", self._stage, why, START_S)
+                said = True
+                self._stop.wait(0.2)
+        return None
 
 
 @contextmanager
@@ -218,83 +233,3 @@ def _slot(settings: Settings, stage: str) -> Iterator[None]:
         file.write(str(os.getpid()))
         file.flush()
         yield
-
-
-class Ended(RuntimeError):
-    """The loop ended by itself; the process ends with the loop's code."""
-
-    def __init__(self, code: int):
-        super().__init__(f"the stage ended with code {code}")
-        self.exit_code = code or 1
-
-
-class StageRunner:
-    """Runs a stage in a thread of its own beside the process's servers. When the loop ends by itself,
-    `on_exit(code)` is called; without it the process ends at once with that code."""
-
-    def __init__(
-        self,
-        stage: Stage,
-        settings: Settings,
-        clock: Any,
-        effector: Effector | None = None,
-        on_exit: Callable[[int], None] | None = None,
-        batch: int = BATCH,
-    ):
-        self._args = (stage, settings, clock, effector)
-        self._batch = batch
-        self._on_exit = on_exit or os._exit
-        self._stop = threading.Event()
-        self._loop: Loop | None = None
-        self.exit_code: int | None = None
-        self._thread = threading.Thread(target=self._main, name=f"stage-{stage.name}", daemon=True)
-
-    def start(self) -> "StageRunner":
-        self._thread.start()
-        return self
-
-    def run(self) -> None:
-        """Run in the calling thread until stopped; Ended when it ends by itself. Fits
-        `Life.thread("stage", runner.run, runner.ask_stop)`."""
-        self.exit_code = run_stage(*self._args, self._stop, self._started, self._batch, self._on_exit)
-        if not self._stop.is_set():
-            raise Ended(self.exit_code)
-
-    def ask_stop(self) -> None:
-        """Ask the loop to end; returns at once."""
-        self._stop.set()
-
-    def stop(self, timeout: float = 10.0) -> int | None:
-        """End the loop after its batch; the exit code, None when it did not end in time."""
-        self._stop.set()
-        if self._thread.is_alive():
-            self._thread.join(timeout)
-        return self.exit_code
-
-    def ready(self) -> tuple[bool, str]:
-        """Whether every partition given to this worker is restored and being processed, and if not, why."""
-        loop = self._loop
-        if self.exit_code is not None:
-            return False, f"the stage ended with code {self.exit_code}"
-        if loop is None or not loop.joined:
-            return False, "waiting for Kafka to assign partitions"
-        restoring = loop.restoring()
-        if restoring:
-            share = sum(restoring.values()) / len(restoring)
-            return False, f"restoring {len(restoring)} of {len(loop.owned)} partitions ({share:.0%})"
-        return True, f"processing {len(loop.owned)} partitions"
-
-    def progress(self) -> dict[str, Any]:
-        """Per partition: live or how far restored, position, and lag by topic."""
-        loop = self._loop
-        return {} if loop is None else loop.progress()
-
-    def _started(self, loop: Loop) -> None:
-        self._loop = loop
-
-    def _main(self) -> None:
-        stage, *_ = self._args
-        self.exit_code = run_stage(*self._args, self._stop, self._started, self._batch, self._on_exit)
-        if not self._stop.is_set():
-            log.error("%s: the loop ended by itself with code %d", stage.name, self.exit_code)
-            self._on_exit(self.exit_code or FAILED)
