@@ -115,6 +115,12 @@ def test_an_import_that_fails_says_why(gateway, table):
         imports.import_(**table, dry_run=False, wait=True, json=False)
 
 
+def test_an_import_nobody_can_be_asked_about_goes_on(gateway, table):
+    gateway.answers = [(202, {"import_id": "im1"}), (503, {"title": "Not ready", "status": 503})]
+    with pytest.raises(Failure, match="503 Not ready\nthe import goes on by itself"):
+        imports.import_(**table, dry_run=False, wait=True, json=False)
+
+
 def test_a_refusal_is_shown_in_the_problem_s_words(gateway):
     errors = [{"pointer": "/template", "code": "unknown", "detail": "no template receipt"}]
     gateway.answer = (422, {"title": "Not valid", "status": 422, "detail": "see errors", "errors": errors})

@@ -29,10 +29,10 @@ def import_(file: str, mapping: str, dry_run: bool, wait: bool, json: bool) -> i
     job = _ended(id, progress=not json and sys.stderr.isatty())
     if json:
         output.as_json(job)
-    elif job["status"] != "failed":
-        _print(job)
     if job["status"] == "failed":
         raise Failure(f"the import failed: {job['error']}")
+    if not json:
+        _print(job)
     return 1 if dry_run and job["rejected"] else 0
 
 
@@ -55,7 +55,10 @@ def _posted(file: str, mapping: str, dry_run: bool) -> str:
 def _ended(id: str, progress: bool) -> dict[str, Any]:
     """Its last status. `progress`: how far it is, on stderr, meanwhile."""
     while True:
-        job: dict[str, Any] = request("gateway", "GET", f"/v1/imports/{urllib.parse.quote(id)}")
+        try:
+            job: dict[str, Any] = request("gateway", "GET", f"/v1/imports/{urllib.parse.quote(id)}")
+        except Failure as e:
+            raise Failure(f"{e}\nthe import goes on by itself; the same command again shows how it ended") from e
         if progress:
             end = "" if job["status"] in UNDER_WAY else "\n"
             print(f"\r{job['rows']} rows, {job['rate_per_s']:.0f}/s ", end=end, file=sys.stderr, flush=True)
