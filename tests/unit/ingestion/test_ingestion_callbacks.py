@@ -212,6 +212,14 @@ async def test_twilio_stop_sets_the_mark_and_start_takes_it_away(door):
     assert [r.get("keyword") for r in door.sink.of(topics.INBOUND)] == ["stop", None, "start"]
 
 
+async def test_a_number_s_webhook_may_name_its_workspace(door):
+    form = {"MessageSid": "SM12", "From": "+33612345678", "To": "+15005550007", "Body": "Stop"}
+    assert (await post_twilio(door, INBOUND + "?w=second", form)).status_code == 200
+    (record,) = door.sink.of(topics.INBOUND)
+    other = ids.identifier_id(ids.workspace_secret(door.settings.secret, "second"), "phone", "+33612345678")
+    assert (record["workspace"], record["address_id"], record["keyword"]) == ("second", other, "stop")
+
+
 async def test_no_mutant_of_a_twilio_post_enters(door):
     body = urlencode(TWILIO_FORM).encode()
     good = door.provider.twilio(STATUS, TWILIO_FORM)
