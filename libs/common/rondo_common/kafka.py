@@ -145,7 +145,7 @@ class TopicInfo(NamedTuple):
     partitions: int
 
 
-def cluster_id(client: AdminClient, timeout_s: float = TIMEOUT_S) -> str:
+def cluster_id(client: AdminClient, timeout_s: float) -> str:
     """The cluster's id. KafkaException when no broker answers for so long."""
     found: str = client.describe_cluster(request_timeout=timeout_s).result().cluster_id
     return found

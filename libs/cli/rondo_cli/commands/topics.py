@@ -5,9 +5,9 @@ from dataclasses import asdict
 from typing import Any
 
 from rondo_cli import broker, output, state
-from rondo_cli import topics as catalogue
 from rondo_cli.commands.records import full_name
 from rondo_cli.local.plan import bootstrap_of
+from rondo_cli.topics import create_catalogue, differences
 from rondo_common.catalogue import TOPICS
 from rondo_common.partition import PARTITIONS
 
@@ -46,11 +46,9 @@ def create(partitions: int | None, replication: int | None) -> int:
     """Make what is missing; exit 1 when something there has another partition count."""
     bootstrap = bootstrap_of(state.read())
     count = partitions or int(os.environ.get("RONDO_PARTITIONS") or PARTITIONS)
-    made = catalogue.create_catalogue(
-        bootstrap, count, replication or int(os.environ.get("RONDO_REPLICATION") or 1), _frozen()
-    )
+    made = create_catalogue(bootstrap, count, replication or int(os.environ.get("RONDO_REPLICATION") or 1), _frozen())
     print(f"{len(made)} topics made")
-    wrong = catalogue.differences(bootstrap, count)
+    wrong = differences(bootstrap, count)
     for difference in wrong:
         print(f"{difference.topic} {difference.what}")
     return 1 if wrong else 0

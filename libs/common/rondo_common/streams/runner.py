@@ -57,9 +57,9 @@ class StageRunner:
     def run(self) -> None:
         """Run in the calling thread until stopped; Ended when it ends by itself. Fits
         `Life.thread("stage", runner.run, runner.ask_stop)`."""
-        self.exit_code = run_stage(*self._args, self._stop, self._started, self._batch, self._on_exit, self._waits)
+        code = self._work()
         if not self._stop.is_set():
-            raise Ended(self.exit_code)
+            raise Ended(code)
 
     def ask_stop(self) -> None:
         """Ask the loop to end; returns at once."""
@@ -90,6 +90,12 @@ class StageRunner:
         loop = self._loop
         return {} if loop is None else loop.progress()
 
+    def _work(self) -> int:
+        """The stage from its start to its end, whichever thread it has; its exit code."""
+        code = run_stage(*self._args, self._stop, self._started, self._batch, self._on_exit, self._waits)
+        self.exit_code = code
+        return code
+
     def _started(self, loop: Loop) -> None:
         self._loop = loop
 
@@ -98,7 +104,7 @@ class StageRunner:
 
     def _main(self) -> None:
         stage, *_ = self._args
-        self.exit_code = run_stage(*self._args, self._stop, self._started, self._batch, self._on_exit, self._waits)
+        code = self._work()
         if not self._stop.is_set():
-            log.error("%s: the loop ended by itself with code %d", stage.name, self.exit_code)
-            self._on_exit(self.exit_code or FAILED)
+            log.error("%s: the loop ended by itself with code %d", stage.name, code)
+            self._on_exit(code or FAILED)
